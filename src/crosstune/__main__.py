@@ -1,0 +1,5 @@
+"""`python -m crosstune` is the command `crosstune`."""
+
+from crosstune.cli.main import main
+
+main()

@@ -1,0 +1,143 @@
+"""The model folder we ship: a plain transformers model plus `crosstune.json`, which says how to use its scores.
+
+The folder loads as it is in transformers and in sentence-transformers' `CrossEncoder`; there its scores are the same
+logits, since the saved activation is the identity.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crosstune.checkpoints import quiet_transformers
+from crosstune.errors import BundleError
+from crosstune.types import Calibration, Fusion, ScoreKind
+
+MANIFEST = "crosstune.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBundle:
+    """What is known of a saved model.
+
+    Attributes:
+        path: The folder.
+        max_length: Most tokens of a pair.
+        score_kind: What the model's raw score means.
+        base_model, base_revision: What it was tuned from.
+        data_fingerprint: SHA-256 of the data it was tuned on.
+        precision: Precision it was judged in, "fp32" or "bf16".
+        calibration: Logit to probability and the no-answer threshold.
+        fusion: The ranking that was judged and is recommended; None for the reranker alone.
+        settings: Resolved settings of the run.
+        versions: Package versions.
+    """
+
+    path: Path
+    max_length: int
+    score_kind: ScoreKind
+    base_model: str
+    base_revision: str
+    data_fingerprint: str
+    precision: str
+    calibration: Calibration
+    fusion: Fusion | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def save_bundle(bundle: ModelBundle, model: Any, tokenizer: Any) -> None:
+    """Write model, tokenizer and manifest to `bundle.path`; a folder that is there is replaced once all is written.
+
+    Args:
+        bundle: What to say of the model.
+        model: transformers sequence-classification model; saved in float32 safetensors.
+        tokenizer: Its tokenizer; saved with the bundle's maximum length, so that other libraries cut alike.
+    """
+    temporary = bundle.path.with_name(bundle.path.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    # sentence-transformers applies a sigmoid to one-label models unless the config says otherwise.
+    model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    tokenizer.model_max_length = bundle.max_length
+    with quiet_transformers():
+        model.float().save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+    (temporary / MANIFEST).write_text(json.dumps(_to_json(bundle), indent=2, ensure_ascii=False), encoding="utf-8")
+    _replace_folder(temporary, bundle.path)
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """Two renames: a kill between them leaves both the old and the new folder whole, never half of one."""
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_bundle(path: str | Path) -> ModelBundle:
+    """Read the manifest of a model folder.
+
+    Args:
+        path: The model folder, or the run folder that holds it as `model/`.
+
+    Raises:
+        BundleError: No such folder, no manifest, a damaged one, or one of another format.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST).is_file() and (folder / "model" / MANIFEST).is_file():
+        folder = folder / "model"
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(
+            f"{path}: not a crosstune model folder ({MANIFEST} is not there); give the folder model/ that "
+            "`crosstune tune` wrote, or the --out folder it is in"
+        ) from error
+    except ValueError as error:
+        raise BundleError(
+            f"{folder / MANIFEST}: not valid JSON ({error}); the folder is damaged, tune again"
+        ) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != _FORMAT:
+        raise BundleError(
+            f"{folder / MANIFEST}: format {found!r}, this crosstune reads format {_FORMAT}; "
+            "use the version of crosstune that wrote it, or tune again"
+        )
+    try:
+        bundle = _from_json(content, folder)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{folder / MANIFEST}: a field is missing or wrong ({error}); tune again") from error
+    if not any(folder.glob("*.safetensors")):
+        raise BundleError(f"{folder}: the model's weights (.safetensors) are not there; copy them back or tune again")
+    return bundle
+
+
+def _to_json(bundle: ModelBundle) -> dict[str, Any]:
+    content = asdict(bundle)
+    del content["path"]
+    return {"format": _FORMAT, **content, "score_kind": bundle.score_kind.value}
+
+
+def _from_json(content: dict[str, Any], folder: Path) -> ModelBundle:
+    fields = {key: value for key, value in content.items() if key != "format"}
+    fields["score_kind"] = ScoreKind(fields["score_kind"])
+    calibration = Calibration(**fields["calibration"])
+    fusion = None if fields["fusion"] is None else Fusion(**fields["fusion"])
+    # A comparison with a wrong type raises TypeError, which is reported like a wrong value.
+    if not (calibration.temperature > 0 and 0 <= calibration.threshold <= 1 and math.isfinite(calibration.bias)):
+        raise ValueError(f"calibration {fields['calibration']}")
+    if fusion is not None and not 0 <= fusion.weight <= 1:
+        raise ValueError(f"fusion weight {fusion.weight}")
+    if not (isinstance(fields["max_length"], int) and fields["max_length"] > 0):
+        raise ValueError(f"max_length {fields['max_length']!r}")
+    return ModelBundle(path=folder, **fields | {"calibration": calibration, "fusion": fusion})

@@ -1,0 +1,66 @@
+"""The `crosstune` command: registers the verbs, turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from crosstune import __version__
+from crosstune.cli.check import check
+from crosstune.cli.evaluate import evaluate
+from crosstune.cli.predict import predict
+from crosstune.cli.rank import rank
+from crosstune.cli.tune import tune
+from crosstune.errors import CrosstuneError
+
+app = typer.Typer(
+    name="crosstune",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Fine-tune a reranker on your own questions and answers, prove whether ranking got better, and use it.\n\n"
+    "Start with [bold]crosstune check qa.csv[/bold], then [bold]crosstune tune qa.csv --out runs/mine[/bold].",
+)
+for command in (check, tune, rank, predict, evaluate):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crosstune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 better or done, 3 not proven, 4 worse, 2 usage or bad input, 1 else."""
+    # The tokenizers' threads must not be forked, and the hub must not be asked unless a hub id is given.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    console = Console(stderr=True)
+    try:
+        app()
+    except CrosstuneError as error:
+        console.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("\nStopped. The same command continues from where it was.")
+        sys.exit(1)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

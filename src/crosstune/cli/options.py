@@ -1,0 +1,46 @@
+"""Options that several verbs share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from crosstune.errors import ConfigError
+
+ModelOption: TypeAlias = Annotated[
+    Path,
+    typer.Option("--model", help="Model folder that `crosstune tune` wrote (or the --out folder it is in)."),
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars or messages.")]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def seconds(text: str) -> float:
+    """Seconds of a duration such as "90", "90s", "10m" or "1.5h".
+
+    Raises:
+        ConfigError: Not a duration.
+
+    >>> seconds("1.5h")
+    5400.0
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if match is None:
+        raise ConfigError(f"{text!r} is not a duration; write for example 90s, 10m or 1.5h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def precision(value: str | None) -> str | None:
+    """Check a --precision value.
+
+    Raises:
+        ConfigError: Neither fp32 nor bf16.
+    """
+    if value not in (None, "fp32", "bf16"):
+        raise ConfigError(f"--precision must be fp32 or bf16, found {value!r}")
+    return value

@@ -1,0 +1,122 @@
+"""crosstune tune: the main job."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from crosstune.cli.options import JsonOption, QuietOption, seconds
+from crosstune.cli.progress import bars
+from crosstune.errors import ConfigError
+
+
+class Recipe(str, Enum):
+    """How to train."""
+
+    default = "default"
+    blog = "blog"
+
+
+class LossName(str, Enum):
+    """What to minimise."""
+
+    lce = "lce"
+    bce = "bce"
+
+
+def tune(
+    file: Annotated[
+        Path,
+        typer.Argument(help="Questions and answers: CSV, TSV, JSONL, Parquet, or a BEIR folder with qrels."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for model, report, runs and manifest.")] = Path("runs/tuned"),
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Model to start from: 'embedded' (MiniLM, no network; the default), a local folder, or a hub id such "
+            "as BAAI/bge-reranker-base (the default of --recipe blog)."
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit of the base.")] = None,
+    embedder: Annotated[
+        str, typer.Option(help="Bi-encoder of the dense first stage: 'embedded', a folder, or a hub id.")
+    ] = "embedded",
+    budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 10m, 1h.")] = "15m",
+    depth: Annotated[int, typer.Option(help="Candidates of each question that are reranked.")] = 50,
+    recipe: Annotated[
+        Recipe,
+        typer.Option(help="'blog' repeats the article this project began with; its evaluation here is honest."),
+    ] = Recipe.default,
+    loss: Annotated[
+        LossName, typer.Option(help="lce: positive against its mined negatives; bce: each pair alone.")
+    ] = LossName.lce,
+    pos_weight: Annotated[
+        float | None,
+        typer.Option(help="Weight of positives for --loss bce; default: negatives per question."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of splits, negatives and training.")] = 0,
+    question_column: Annotated[
+        str | None, typer.Option(help="Column of the question; found by name if left out.")
+    ] = None,
+    answer_column: Annotated[str | None, typer.Option(help="Column of the answer; found by name if left out.")] = None,
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Drop and report unreadable rows.")] = False,
+    drop_leaks: Annotated[
+        bool,
+        typer.Option("--drop-leaks", help="With splits of your own: leave out train questions that leak into test."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Tune a reranker on your questions and answers, and judge it on questions it has not seen.
+
+    Ends with a table, a verdict, and the paths of the report and the model. Stopped at any moment, the same command
+    continues.
+
+    Exit codes: 0 better, 3 not proven, 4 worse, 2 usage or bad input, 1 anything else.
+
+    Example: crosstune tune qa.csv --out runs/mine --budget 10m
+    """
+    from crosstune.data import LoadSettings, SplitSettings
+    from crosstune.recipes.blog import tune_blog
+    from crosstune.recipes.settings import TuneSettings
+    from crosstune.recipes.tune import tune as run
+    from crosstune.report import text_table
+
+    if pos_weight is not None and loss is not LossName.bce:
+        raise ConfigError("--pos-weight belongs to --loss bce")
+    default_base = "BAAI/bge-reranker-base" if recipe is Recipe.blog else "embedded"
+    settings = TuneSettings(
+        base=base or default_base,
+        revision=revision,
+        embedder=embedder,
+        budget_s=seconds(budget),
+        depth=depth,
+        loss=loss.value,
+        pos_weight=pos_weight,
+        seed=seed,
+        load=LoadSettings(question_column=question_column, answer_column=answer_column, skip_bad_rows=skip_bad_rows),
+        split=SplitSettings(seed=seed),
+        drop_leaks=drop_leaks,
+    )
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    with bars(quiet, console) as progress:
+        finished = (tune_blog if recipe is Recipe.blog else run)(
+            file,
+            out,
+            settings,
+            overwrite=overwrite,
+            progress=progress,
+            say=lambda message: console.print(message, markup=False, soft_wrap=True),
+        )
+    if as_json:
+        typer.echo(json.dumps(finished.report))
+    else:
+        typer.echo(f"\n{text_table(finished.evaluation)}\n\n{finished.verdict_sentence}\n")
+        typer.echo(f"Report  {out / 'report.html'}\nModel   {finished.model or 'none: it was not fit to ship'}")
+    raise typer.Exit(finished.verdict.exit_code)

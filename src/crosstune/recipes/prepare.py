@@ -1,0 +1,219 @@
+"""From the user's file to split questions with candidates: what every recipe starts with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosstune.checkpoints import resolve
+from crosstune.data import (
+    MAX_UNKNOWN_SHARE,
+    Audit,
+    LoadedData,
+    check_leaks,
+    load,
+    split,
+    splits_from_user,
+    write_qrels,
+)
+from crosstune.evaluation import per_query, smallest_detectable_gain
+from crosstune.language import detect_language
+from crosstune.progress import Progress, silent
+from crosstune.protocols import Embedder
+from crosstune.recipes.check import language_advice, unknown_share
+from crosstune.recipes.run_folder import RunFolder, write_json
+from crosstune.recipes.settings import TuneSettings
+from crosstune.retrieval import BM25, CachedEmbedder, Dense, Hybrid, SentenceTransformerEmbedder
+from crosstune.types import Collection, Query, Run, Splits
+
+Say = Callable[[str], None]
+Similarity = Callable[[str, Sequence[str]], NDArray[np.float64]]
+# Mining looks deeper than judging, for its mid-rank band.
+_MINING_DEPTH = 100
+_LANGUAGE_SAMPLE = 2000
+
+
+def unheard(message: str) -> None:
+    """Say nothing to nobody: the library's default."""
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds of each stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 2)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything a recipe needs before it trains.
+
+    Attributes:
+        collection, audit: The data and what was found in it.
+        splits: Questions of train, dev, test, leak-checked.
+        similarity: (train query_id, passage_ids) -> cosines, by which mining filters; None when the embedder cannot
+            read the language.
+        first_stages: name -> ranking of dev and test questions, of the judged depth.
+        chosen: Name of the first stage whose candidates are reranked, chosen on dev.
+        mining_run: The chosen first stage's deeper ranking of the train questions.
+        stopwatch: Started when the run began.
+        notes: What the reader must know about the data.
+    """
+
+    collection: Collection
+    audit: Audit
+    splits: Splits
+    similarity: Similarity | None
+    first_stages: Mapping[str, Run]
+    chosen: str
+    mining_run: Run
+    stopwatch: Stopwatch
+    notes: tuple[str, ...]
+
+    @property
+    def candidates(self) -> Run:
+        """Candidates of dev and test questions that every reranker reorders."""
+        return self.first_stages[self.chosen]
+
+
+def read_and_split(path: Path, settings: TuneSettings, progress: Progress, say: Say) -> tuple[LoadedData, Splits]:
+    """Read the file, split it by group and prove that nothing leaks.
+
+    Raises:
+        DataError: The file cannot be used, or is too small to split.
+        LeakageError: Splits that the user gave share questions.
+    """
+    loaded = load(path, settings.load, progress)
+    collection = loaded.collection
+    say(_audit_sentence(loaded.audit, collection))
+    for advice in _language_notes(loaded.audit, settings):
+        say(advice)
+    if loaded.splits_by_user is None:
+        splits = split(collection, settings.split)
+    else:
+        splits = splits_from_user(collection, loaded.splits_by_user, settings.split, settings.drop_leaks)
+        n_dropped = len(loaded.splits_by_user) - len(splits.train) - len(splits.dev) - len(splits.test)
+        if n_dropped:
+            say(f"Left out {n_dropped:,} train and dev questions that are near-duplicates of a later split's.")
+    n_shared = check_leaks(collection, splits)
+    if n_shared:
+        say(f"{n_shared:,} passages answer questions of more than one of your splits.")
+    n_groups = len({splits.groups[query_id] for query_id in splits.test})
+    say(
+        f"Split by groups: {len(splits.train):,} train, {len(splits.dev):,} dev, {len(splits.test):,} test questions "
+        f"(test: {n_groups:,} independent groups). The smallest true gain such a test set is likely to show (80% "
+        f"power) is {smallest_detectable_gain(n_groups):.3f} nDCG@10."
+    )
+    return loaded, splits
+
+
+def first_stages(
+    loaded: LoadedData,
+    splits: Splits,
+    settings: TuneSettings,
+    folder: RunFolder,
+    stopwatch: Stopwatch,
+    progress: Progress = silent,
+    say: Say = unheard,
+) -> Prepared:
+    """Rank candidates by BM25, dense and hybrid search, and choose on dev whose candidates are reranked."""
+    collection = loaded.collection
+    with stopwatch.stage("first stage"):
+        embedder = CachedEmbedder(SentenceTransformerEmbedder(resolve(settings.embedder)), folder.cache)
+        retrievers = make_first_stages(collection, embedder, progress)
+        judged = _queries(collection, splits.dev + splits.test)
+        runs = {retriever.name: retriever.retrieve(judged, settings.depth, progress) for retriever in retrievers}
+        chosen = _choose(runs, collection, splits.dev, settings.depth)
+        by_name = {retriever.name: retriever for retriever in retrievers}
+        train = _queries(collection, splits.train)
+        mining_run = by_name[chosen].retrieve(train, _MINING_DEPTH, progress)
+        similarity = retrievers[1].similarity(train, progress) if _reads(loaded.audit, settings.embedder) else None
+    say(f"First stage: candidates from {chosen}, the best of BM25, dense and hybrid on dev.")
+    notes = tuple(_language_notes(loaded.audit, settings))
+    return Prepared(collection, loaded.audit, splits, similarity, runs, chosen, mining_run, stopwatch, notes)
+
+
+def make_first_stages(
+    collection: Collection, embedder: Embedder, progress: Progress = silent
+) -> tuple[BM25, Dense, Hybrid]:
+    """BM25, dense and hybrid search over a collection's passages."""
+    sample = [passage.text for passage in list(collection.passages.values())[:_LANGUAGE_SAMPLE]]
+    bm25 = BM25(collection.passages, detect_language(sample))
+    dense = Dense(collection.passages, embedder, progress)
+    return bm25, dense, Hybrid([bm25, dense])
+
+
+def write_split(prepared: Prepared, folder: RunFolder) -> None:
+    """Write which question is used for what, and the judgments of the test questions."""
+    splits = prepared.splits
+    write_json(
+        folder.path / "splits.json",
+        {
+            "seed": splits.seed,
+            "train": splits.train,
+            "dev": splits.dev,
+            "test": splits.test,
+            "questions": {query_id: query.text for query_id, query in prepared.collection.queries.items()},
+            "groups": dict(splits.groups),
+        },
+    )
+    write_qrels(
+        {query_id: prepared.collection.qrels[query_id] for query_id in splits.test},
+        folder.path / "qrels.trec",
+    )
+
+
+def _reads(audit: Audit, embedder: str) -> bool:
+    share, _ = unknown_share(audit, embedder)
+    return share is None or share <= MAX_UNKNOWN_SHARE
+
+
+def _language_notes(audit: Audit, settings: TuneSettings) -> list[str]:
+    """Whether the base, and the embedder of the first stage, can read this language at all."""
+    notes = []
+    for model in dict.fromkeys((settings.base, settings.embedder)):
+        share, problem = unknown_share(audit, model)
+        notes += [problem] if problem else language_advice(share, model)
+    return notes
+
+
+def _queries(collection: Collection, query_ids: tuple[str, ...]) -> list[Query]:
+    return [collection.queries[query_id] for query_id in query_ids]
+
+
+def _choose(runs: Mapping[str, Run], collection: Collection, dev: tuple[str, ...], depth: int) -> str:
+    """The first stage that finds most: a reranker can only reorder what it is given. nDCG@10 breaks ties."""
+    recall = f"R@{depth}"
+
+    def found(name: str) -> tuple[float, float]:
+        values = per_query(runs[name], collection.qrels, dev, (recall, "nDCG@10"))
+        return float(np.mean(values[recall])), float(np.mean(values["nDCG@10"]))
+
+    return max(runs, key=found)
+
+
+def _audit_sentence(audit: Audit, collection: Collection) -> str:
+    return (
+        f"Read {audit.rows_read:,} rows: {audit.rows_used:,} used, {audit.rows_merged:,} merged, "
+        f"{audit.rows_dropped:,} dropped; {len(collection.queries):,} questions, {len(collection.passages):,} "
+        "different answers."
+    )

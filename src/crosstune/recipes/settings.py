@@ -1,0 +1,50 @@
+"""What a person can say about a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from crosstune.checkpoints import EMBEDDED
+from crosstune.data import LoadSettings, SplitSettings
+from crosstune.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class TuneSettings:
+    """Settings of a tuning run.
+
+    Attributes:
+        base: Reranker or encoder to start from: "embedded", a folder, or a hub id.
+        revision: Hub revision of the base.
+        embedder: Bi-encoder of the dense first stage: "embedded", a folder, or a hub id.
+        budget_s: Seconds the whole run may take.
+        depth: Candidates of each question, for every row of the table.
+        loss: "lce" or "bce".
+        pos_weight: Weight of positives, for "bce"; None for the number of negatives.
+        seed: Of splits, mining and training.
+        load, split: How the file is read and split.
+        drop_leaks: Leave out train and dev questions of the user's splits that leak, where the default is to stop.
+    """
+
+    base: str = EMBEDDED
+    revision: str | None = None
+    embedder: str = EMBEDDED
+    budget_s: float = 900.0
+    depth: int = 50
+    loss: str = "lce"
+    pos_weight: float | None = None
+    seed: int = 0
+    load: LoadSettings = field(default_factory=LoadSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    drop_leaks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.budget_s < 10:
+            raise ConfigError(f"a budget of {self.budget_s:g} seconds is too short to do anything; give at least 10s")
+        if self.depth < 2:
+            raise ConfigError(f"depth must be at least 2 for a ranking to exist, found {self.depth}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as every artefact stores them."""
+        return asdict(self)

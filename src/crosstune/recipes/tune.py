@@ -1,0 +1,316 @@
+"""The main job: a question/answer file to a tuned reranker and an honest verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
+from crosstune.data import near_duplicate_passages
+from crosstune.evaluation import HEADLINE, per_query
+from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
+from crosstune.pair_encoding import PairEncoder
+from crosstune.progress import Progress, silent
+from crosstune.recipes.finished import FinishedRun, read_finished
+from crosstune.recipes.judge import Tuned, judge, score_run, select
+from crosstune.recipes.prepare import (
+    Prepared,
+    Say,
+    Stopwatch,
+    first_stages,
+    read_and_split,
+    unheard,
+    write_split,
+)
+from crosstune.recipes.run_folder import RunFolder
+from crosstune.recipes.settings import TuneSettings
+from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring, rerank
+from crosstune.training import (
+    EncodedGroup,
+    Plan,
+    Speed,
+    TrainingSettings,
+    Workload,
+    load_trained,
+    make_loss,
+    measure_training,
+    plan,
+    train,
+)
+from crosstune.types import Collection, Run, TrainingGroup
+
+# Longest pairs considered: beyond them a CPU has no time, and few answers have their point there.
+_LONGEST = {"cpu": 256, "cuda": 512}
+_BATCH_GROUPS = 8
+_PAIRS_TO_TIME = 24
+# A fresh head has to be learnt from nothing; a reranker only adapted, and forgets when pushed on.
+_MAX_EPOCHS = {CheckpointKind.ENCODER: 4.0, CheckpointKind.RERANKER: 3.0}
+# Left of the budget for statistics, report and saving.
+_CLOSING_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What was measured on this machine and chosen for this run; kept in the manifest for a continuation."""
+
+    plan: Plan
+    training_precision: str
+    attention: str
+    scoring_precision: Precision
+
+
+def tune(
+    path: str | Path,
+    out: str | Path,
+    settings: TuneSettings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    say: Say = unheard,
+) -> FinishedRun:
+    """Tune a reranker on a file of questions and answers, judge it on questions it has not seen, and save it.
+
+    Killed at any moment, the same call continues from the last checkpoint; of a complete run it reads the result.
+
+    Args:
+        path: CSV, TSV, JSONL, Parquet, or a BEIR folder.
+        out: Folder for model, report, runs and manifest.
+        settings: See `TuneSettings`.
+        overwrite: Replace a run that the folder holds.
+        progress, say: Told of the work.
+
+    Raises:
+        DataError, LeakageError: The data cannot be used.
+        CheckpointError: The base cannot be found or used.
+        ConfigError: A setting is wrong, or `out` holds another run.
+        MissingExtraError: The extra `train` is not installed.
+    """
+    settings = settings or TuneSettings()
+    stopwatch = Stopwatch()
+    base = resolve(settings.base, settings.revision)
+    with stopwatch.stage("read"):
+        loaded, splits = read_and_split(Path(path), settings, progress, say)
+    identity = {"recipe": "default", "settings": settings.to_json(), "base_revision": base.revision}
+    identity["data_fingerprint"] = loaded.collection.fingerprint
+    folder = RunFolder(Path(out), identity, overwrite)
+    if folder.complete:
+        say(f"{folder.path} holds this run, complete; pass --overwrite to run it again.")
+        return read_finished(folder)
+    prepared = first_stages(loaded, splits, settings, folder, stopwatch, progress, say)
+    write_split(prepared, folder)
+    tuned = _train(prepared, base, settings, folder, progress, say)
+    report = judge(tuned, prepared, settings, folder, progress, say)
+    folder.finish(verdict=report.verdict.value)
+    return read_finished(folder)
+
+
+def _train(
+    prepared: Prepared,
+    base: Checkpoint,
+    settings: TuneSettings,
+    folder: RunFolder,
+    progress: Progress,
+    say: Say,
+) -> Tuned:
+    stopwatch = prepared.stopwatch
+    model, tokenizer = load_reranker(base, dropout=0.0, seed=settings.seed)
+    model.to(best_device())
+    if base.kind is CheckpointKind.ENCODER:
+        say(f"Base {base.name!r} is a bare encoder: a new ranking head is added and learnt from your data alone.")
+    with stopwatch.stage("measure speed"):
+        measured = _measure(model, tokenizer, prepared, base, settings, folder)
+    chosen = measured.plan
+    say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
+    if not chosen.fits:
+        say("The budget is short for this data and machine: more time (--budget) would train better.")
+    encoder = PairEncoder(tokenizer, chosen.max_length)
+    with stopwatch.stage("mine negatives"):
+        mined = _mine(prepared, chosen, settings, folder, progress)
+        groups = encode_groups(mined.groups, prepared.collection, encoder)
+    loss = make_loss(settings.loss, _pos_weight(settings, chosen))
+    training = TrainingSettings(
+        n_steps=chosen.n_steps,
+        loss=settings.loss,
+        learning_rate=learning_rate(model, base),
+        batch_groups=_BATCH_GROUPS,
+        precision=measured.training_precision,
+        attention=measured.attention,
+        n_evaluations=chosen.n_evaluations,
+        # The plan is made of measured speed; a machine that slows down must not overrun without end.
+        deadline_s=max(30.0, 1.5 * chosen.training_s),
+        seed=settings.seed,
+    )
+    validate = DevCheck(prepared, tokenizer, chosen, measured.scoring_precision)
+    with stopwatch.stage("train"):
+        result = train(
+            model, encoder, groups, loss, validate, training, folder.training, progress,
+            on_evaluation=lambda step, score: say(f"Step {step}: dev {HEADLINE} {score:.3f}"),
+        )  # fmt: skip
+    say(_training_sentence(result.stopped, result.kept_step, result.n_steps, result.resumed_from))
+    sizes = [len(group.pairs) for group in groups]
+    return Tuned(
+        model=load_trained(result.model_path),
+        tokenizer=tokenizer,
+        base=base,
+        max_length=chosen.max_length,
+        precision=measured.scoring_precision,
+        training=result,
+        chance_loss=loss.chance(sizes, len(sizes) / sum(sizes)),
+        settings=settings.to_json() | {"recipe": "default", "plan": asdict(chosen), "training": asdict(training)},
+        notes=_mining_notes(mined),
+    )
+
+
+class DevCheck:
+    """nDCG@10 of a model on a seeded sample of dev questions and the top of their candidates.
+
+    Args:
+        prepared: Splits and candidates.
+        tokenizer: Of the model.
+        chosen: Says how many questions and how deep.
+        precision: To score with.
+    """
+
+    def __init__(self, prepared: Prepared, tokenizer: Any, chosen: Plan, precision: Precision) -> None:
+        random = np.random.default_rng(prepared.splits.seed or 0)
+        dev = np.array(prepared.splits.dev)
+        self._query_ids = sorted(random.choice(dev, size=min(chosen.n_dev, len(dev)), replace=False).tolist())
+        self._qrels = prepared.collection.qrels
+        candidates = select(prepared.candidates, self._query_ids).candidates
+        shallow = {query_id: ranked[: chosen.dev_depth] for query_id, ranked in candidates.items()}
+        self._run = Run("dev", chosen.dev_depth, prepared.candidates.score_kind, shallow)
+        self._collection = prepared.collection
+        self._tokenizer, self._max_length, self._precision = tokenizer, chosen.max_length, precision
+
+    def __call__(self, model: Any) -> float:
+        """Mean nDCG@10; NaN scores give 0."""
+        scorer = TorchScorer(model, self._tokenizer, self._max_length, self._precision)
+        logits, _ = score_run(scorer, self._collection, self._run, self._query_ids, silent)
+        if not all(np.isfinite(scores).all() for scores in logits.values()):
+            return 0.0
+        run = rerank(self._run, logits, "dev")
+        return float(np.mean(per_query(run, self._qrels, self._query_ids, (HEADLINE,))[HEADLINE]))
+
+
+def _measure(
+    model: Any,
+    tokenizer: Any,
+    prepared: Prepared,
+    base: Checkpoint,
+    settings: TuneSettings,
+    folder: RunFolder,
+) -> _Measured:
+    """Measure speed and plan, or recall what the interrupted run chose."""
+    remembered = folder.recall("measured")
+    if remembered is not None:
+        return _Measured(**{**remembered, "plan": Plan(**remembered["plan"])})
+    collection, splits = prepared.collection, prepared.splits
+    longest = min(_LONGEST[best_device().type], model.config.max_position_embeddings - 2)
+    pairs = _sample_pairs(collection, splits.train, settings.seed)
+    encoder = PairEncoder(tokenizer, longest)
+    scoring_precision, scoring_speed = measure_scoring(model, tokenizer, longest, pairs)
+    scorer = TorchScorer(model, tokenizer, longest)
+    fastest = measure_training(model, encoder, scorer.encode(pairs))[0]
+    model.set_attn_implementation(fastest.attention)
+    passages = [passage.full_text for passage in list(collection.passages.values())[:5000]]
+    queries = [collection.queries[query_id].text for query_id in splits.train]
+    work = Workload(
+        query_lengths=np.array([len(ids) for ids in encoder.tokenize(queries)]),
+        passage_lengths=np.array([len(ids) for ids in encoder.tokenize(passages)]),
+        n_groups=sum(len(collection.relevant(query_id)) for query_id in splits.train),
+        n_dev=len(splits.dev),
+        n_test=len(splits.test),
+        depth=settings.depth,
+        n_models=2 if base.kind is CheckpointKind.RERANKER else 1,
+    )
+    budget_s = settings.budget_s - prepared.stopwatch.elapsed_s - _CLOSING_S
+    chosen = plan(
+        work,
+        Speed(fastest.tokens_per_s, scoring_speed),
+        budget_s,
+        max_epochs=_MAX_EPOCHS[base.kind],
+        batch_groups=_BATCH_GROUPS,
+        longest=longest,
+    )
+    measured = _Measured(chosen, fastest.precision, fastest.attention, scoring_precision)
+    folder.remember(measured=asdict(measured))
+    return measured
+
+
+def _sample_pairs(collection: Collection, query_ids: Sequence[str], seed: int) -> list[tuple[str, str]]:
+    random = np.random.default_rng(seed)
+    passages = list(collection.passages.values())
+    chosen = random.choice(len(query_ids), size=min(_PAIRS_TO_TIME, len(query_ids)), replace=False)
+    return [(collection.queries[query_ids[i]].text, passages[random.integers(len(passages))].full_text) for i in chosen]
+
+
+def _mine(
+    prepared: Prepared, chosen: Plan, settings: TuneSettings, folder: RunFolder, progress: Progress
+) -> MinedGroups:
+    collection, splits = prepared.collection, prepared.splits
+    mined = mine(
+        collection,
+        prepared.mining_run,
+        splits.train,
+        protected_passage_ids={pid for query_id in splits.dev + splits.test for pid in collection.relevant(query_id)},
+        near_duplicates=near_duplicate_passages(collection),
+        similarity=prepared.similarity,
+        settings=MiningSettings(n_negatives=chosen.n_negatives, seed=settings.seed),
+        progress=progress,
+    )
+    write_account(folder.mining, mined.account)
+    return mined
+
+
+def _mining_notes(mined: MinedGroups) -> tuple[str, ...]:
+    totals = mined.account.totals
+    removed = ", ".join(f"{n:,} {reason}" for reason, n in totals.removed.items() if n) or "none"
+    taken = ", ".join(f"{n:,} {band}" for band, n in totals.taken.items() if n)
+    notes = [
+        f"Trained on {totals.n_groups:,} question-answer pairs with mined negatives ({taken}). Candidates never used "
+        f"as negatives: {removed}. Details and samples to review: folder mining/."
+    ]
+    if totals.n_dropped:
+        notes.append(f"{totals.n_dropped:,} pairs had no usable negative and were not trained on.")
+    if not totals.margin_rule:
+        notes.append("The embedder cannot read this language: likely false negatives could not be filtered out.")
+    return tuple(notes)
+
+
+def encode_groups(groups: Sequence[TrainingGroup], collection: Collection, encoder: PairEncoder) -> list[EncodedGroup]:
+    """Tokenise training groups, every text once; the positive is each group's first candidate."""
+    query_ids = list(dict.fromkeys(group.query_id for group in groups))
+    passage_ids = list(dict.fromkeys(pid for group in groups for pid in (group.positive_id, *group.negative_ids)))
+    queries = encoder.tokenize([collection.queries[query_id].text for query_id in query_ids])
+    passages = encoder.tokenize([collection.passages[passage_id].full_text for passage_id in passage_ids])
+    query = dict(zip(query_ids, queries, strict=True))
+    passage = dict(zip(passage_ids, passages, strict=True))
+    return [
+        EncodedGroup(
+            tuple(encoder.pair(query[g.query_id], passage[pid]) for pid in (g.positive_id, *g.negative_ids)),
+            (1.0, *(0.0 for _ in g.negative_ids)),
+        )
+        for g in groups
+    ]
+
+
+def learning_rate(model: Any, base: Checkpoint) -> float:
+    """Peak learning rate by size and start: small models and fresh heads take and need larger steps."""
+    n_million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    rate = 5e-5 if n_million < 50 else 2e-5 if n_million < 350 else 1e-5
+    return rate * 2 if base.kind is CheckpointKind.ENCODER else rate
+
+
+def _pos_weight(settings: TuneSettings, chosen: Plan) -> float | None:
+    if settings.loss != "bce" or settings.pos_weight is not None:
+        return settings.pos_weight
+    return float(chosen.n_negatives)
+
+
+def _training_sentence(stopped: str, kept_step: int, n_steps: int, resumed_from: int) -> str:
+    continued = f" (continued from step {resumed_from})" if resumed_from else ""
+    return f"Training ended after {n_steps} steps{continued}: {stopped}. Kept: step {kept_step}."

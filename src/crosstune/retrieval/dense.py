@@ -1,0 +1,84 @@
+"""Dense retrieval: exact cosine search over all passages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosstune.errors import ConfigError
+from crosstune.progress import Progress, silent
+from crosstune.protocols import Embedder
+from crosstune.retrieval.ranking import as_candidates, best_places, require_depth
+from crosstune.types import Candidate, Passage, Query, Run, ScoreKind
+
+# Scores of this many (query, passage) pairs are held at once: 64 MiB of float64.
+_PAIRS_PER_BLOCK = 1 << 23
+# Cosines are summed in float64 and rounded to what the float32 vectors are good for: the last bits of a
+# matrix product depend on its shape, and neither ties nor ranks may hang on the other questions asked.
+_DECIMALS = 6
+
+
+class Dense:
+    """Ranks passages by the cosine of their vector with the question's.
+
+    Every passage is compared, nothing is approximated: a ranking is as long as the depth asked for, or as the
+    corpus.
+
+    Args:
+        passages: passage_id -> passage; title and text are embedded, here and now.
+        embedder: Text to unit vectors.
+        progress: Reports the embedding of the passages.
+    """
+
+    name = "dense"
+
+    def __init__(self, passages: Mapping[str, Passage], embedder: Embedder, progress: Progress = silent) -> None:
+        self._passage_ids = list(passages)
+        self._places = {passage_id: place for place, passage_id in enumerate(self._passage_ids)}
+        self._embedder = embedder
+        texts = [passage.full_text for passage in passages.values()]
+        self._vectors = embedder.embed_passages(texts, progress)  # (passages, dimensions)
+
+    def retrieve(self, queries: Sequence[Query], depth: int, progress: Progress = silent) -> Run:
+        """Rank up to `depth` passages for each query, best first. Equal scores keep corpus order.
+
+        Raises:
+            ConfigError: `depth` is below 1.
+        """
+        require_depth(depth)
+        vectors = self._query_vectors(queries, progress)  # (queries, dimensions)
+        passages = self._vectors.T.astype(np.float64)  # (dimensions, passages)
+        ranked: dict[str, tuple[Candidate, ...]] = {}
+        step = max(1, _PAIRS_PER_BLOCK // max(1, len(self._passage_ids)))
+        for start in range(0, len(queries), step):
+            scores = np.round(vectors[start : start + step] @ passages, _DECIMALS)  # (queries, passages)
+            for query, row in zip(queries[start : start + step], scores, strict=True):
+                ranked[query.query_id] = as_candidates(self._passage_ids, row, best_places(row, depth))
+        return Run(self.name, depth, ScoreKind.SIMILARITY, ranked)
+
+    def similarity(
+        self, queries: Sequence[Query], progress: Progress = silent
+    ) -> Callable[[str, Sequence[str]], NDArray[np.float64]]:
+        """A function (query_id, passage_ids) -> cosines, for the queries given here.
+
+        The judge of false negatives in mining, whatever the first stage is.
+        """
+        vectors = self._query_vectors(queries, progress)
+        rows = {query.query_id: row for row, query in enumerate(queries)}
+
+        def cosines(query_id: str, passage_ids: Sequence[str]) -> NDArray[np.float64]:
+            if query_id not in rows:
+                raise ConfigError(f"no vector for query {query_id!r}: name it when asking for the similarity")
+            places = [self._places[passage_id] for passage_id in passage_ids]
+            found = self._vectors[places].astype(np.float64) @ vectors[rows[query_id]]
+            rounded: NDArray[np.float64] = np.round(found, _DECIMALS)
+            return rounded
+
+        return cosines
+
+    def _query_vectors(self, queries: Sequence[Query], progress: Progress) -> NDArray[np.float64]:
+        if not queries:
+            return np.zeros((0, self._vectors.shape[1]))
+        return self._embedder.embed_queries([query.text for query in queries], progress).astype(np.float64)

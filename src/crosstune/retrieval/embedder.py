@@ -1,0 +1,169 @@
+"""Embeddings by any sentence-transformers model, at the precision that this machine is fastest at."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosstune.checkpoints import Checkpoint, quiet_transformers
+from crosstune.errors import CheckpointError, ConfigError
+from crosstune.extras import require
+from crosstune.progress import Progress, silent
+from crosstune.text import content_hash
+
+_BATCH_TEXTS = 16
+# Texts between two reports of progress: the model sorts these by length and cuts them into batches.
+_REPORT_TEXTS = 8 * _BATCH_TEXTS
+# bf16 is taken when it is this much faster. Where a CPU or GPU has bf16 instructions it is about 3 times as
+# fast, elsewhere up to 6 times slower, so noise in the measurement does not turn the choice.
+_WORTHWHILE_SPEEDUP = 1.3
+_LEAST_AGREEMENT = 0.999
+# What the measurement embeds: about as long as an answer in an FAQ.
+_PROBE = [
+    f"Invoice {n} is sent on the first working day of the month to the address in your account. " * 8
+    for n in range(_BATCH_TEXTS)
+]
+
+
+class SentenceTransformerEmbedder:
+    """Texts to unit vectors by a sentence-transformers model, or a bare encoder with mean pooling.
+
+    The prompts for queries and passages that a model keeps in its configuration are used. Texts longer than
+    the model's limit are cut there.
+
+    Args:
+        checkpoint: The model on disk.
+        precision: "fp32", "bf16" (autocast), or "auto": a measurement of about a second when the model is
+        loaded
+            takes bf16 if it is at least 1.3 times as fast and its vectors agree (cosine above 0.999).
+        device: For example "cpu" or "cuda"; None is the GPU when there is one.
+
+    Raises:
+        CheckpointError: The folder is no model that sentence-transformers reads.
+        ConfigError: Unknown precision.
+        MissingExtraError: sentence-transformers is not installed.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, precision: str = "auto", device: str | None = None) -> None:
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ConfigError(f'precision is {precision!r}; choose "auto", "fp32" or "bf16"')
+        self._checkpoint = checkpoint
+        self._model = _load(checkpoint, device)
+        self._torch = require("torch", extra="train", what="dense retrieval")
+        self.precision = faster_precision(self._encode_probe) if precision == "auto" else precision
+
+    @property
+    def name(self) -> str:
+        """Model, pinned revision, precision, length limit and prompts: all that the vectors depend on."""
+        model = self._checkpoint
+        prompts = json.dumps([self._model.prompts, self._model.default_prompt_name], sort_keys=True)
+        return (
+            f"{model.name}@{model.revision} {self.precision} {self._model.max_seq_length} tokens "
+            f"prompts {content_hash(prompts)[:16]}"
+        )
+
+    def embed_queries(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
+        """(len(texts), dimensions), rows of length 1."""
+        return self._embed(texts, self._model.encode_query, "Embedding questions", progress)
+
+    def embed_passages(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
+        """(len(texts), dimensions), rows of length 1."""
+        return self._embed(texts, self._model.encode_document, "Embedding passages", progress)
+
+    def _embed(
+        self, texts: Sequence[str], encode: Callable[..., Any], label: str, progress: Progress
+    ) -> NDArray[np.float32]:
+        # Longest first: batches of like length pad little, and memory runs out at once or never.
+        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        vectors = np.zeros((len(texts), self._dimensions()), dtype=np.float32)
+        with progress(label, len(texts)) as advance:
+            for start in range(0, len(order), _REPORT_TEXTS):
+                places = order[start : start + _REPORT_TEXTS]
+                vectors[places] = self._encode([texts[place] for place in places], encode, self.precision)
+                advance(len(places))
+        if not np.isfinite(vectors).all():
+            raise CheckpointError(
+                f"embedding model {self._checkpoint.name!r} gives vectors that are not numbers at precision "
+                f'{self.precision}; try precision "fp32", or another model'
+            )
+        return vectors
+
+    def _encode(self, texts: list[str], encode: Callable[..., Any], precision: str) -> NDArray[np.float32]:
+        with self._autocast(precision):
+            found = encode(texts, batch_size=_BATCH_TEXTS, show_progress_bar=False, convert_to_numpy=True)
+        vectors = np.asarray(found, dtype=np.float32)  # (texts, dimensions)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths != 0)
+        return unit
+
+    def _autocast(self, precision: str) -> AbstractContextManager[Any]:
+        if precision == "fp32":
+            return nullcontext()
+        context: AbstractContextManager[Any] = self._torch.autocast(self._model.device.type, dtype=self._torch.bfloat16)
+        return context
+
+    def _dimensions(self) -> int:
+        # Asked of the model itself: the method that tells it was renamed between releases 5 and 6.
+        return int(self._encode([""], self._model.encode_query, "fp32").shape[1])
+
+    def _encode_probe(self, precision: str) -> NDArray[np.float32]:
+        return self._encode(_PROBE, self._model.encode_document, precision)
+
+
+def faster_precision(
+    encode: Callable[[str], NDArray[np.float32]], clock: Callable[[], float] = time.perf_counter
+) -> str:
+    """Name "bf16" where it is clearly faster and gives the same vectors, else "fp32".
+
+    Args:
+        encode: Precision -> unit vectors of always the same texts.
+        clock: Seconds.
+    """
+    seconds = {"fp32": float("inf"), "bf16": float("inf")}
+    vectors: dict[str, NDArray[np.float32]] = {}
+    for _ in range(3):  # turn about, the best of each: the first round warms up
+        for precision in seconds:
+            start = clock()
+            vectors[precision] = encode(precision)
+            seconds[precision] = min(seconds[precision], clock() - start)
+    agreement = float((vectors["fp32"] * vectors["bf16"]).sum(axis=1).min())
+    faster = seconds["fp32"] >= _WORTHWHILE_SPEEDUP * seconds["bf16"]
+    return "bf16" if faster and agreement > _LEAST_AGREEMENT else "fp32"
+
+
+def _load(checkpoint: Checkpoint, device: str | None) -> Any:
+    _refuse_foreign_code(checkpoint)
+    library = require("sentence_transformers", extra="train", what="dense retrieval")
+    try:
+        with quiet_transformers():
+            return library.SentenceTransformer(
+                str(checkpoint.path), device=device, local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"embedding model {checkpoint.name!r} cannot be loaded by sentence-transformers: {error}; give a "
+            'complete sentence-transformers folder, or "embedded"'
+        ) from error
+
+
+def _refuse_foreign_code(checkpoint: Checkpoint) -> None:
+    """Older sentence-transformers run Python files of a local model folder without asking."""
+    path = checkpoint.path / "modules.json"
+    if not path.is_file():
+        return
+    try:
+        types = [str(module["type"]) for module in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"embedding model {checkpoint.name!r}: modules.json is damaged: {error}") from error
+    foreign = [name for name in types if not name.startswith("sentence_transformers.")]
+    if foreign:
+        raise CheckpointError(
+            f"embedding model {checkpoint.name!r} needs code of its own ({', '.join(foreign)}), which "
+            "is never run; choose a model made of sentence-transformers' own modules"
+        )

@@ -1,0 +1,26 @@
+"""TrainingGroups to a tuned model."""
+
+from __future__ import annotations
+
+from crosstune.training.batches import EncodedGroup
+from crosstune.training.losses import LOSSES, make_loss
+from crosstune.training.plan import Plan, Speed, Workload, plan
+from crosstune.training.settings import TrainingSettings
+from crosstune.training.throughput import Throughput, measure_training
+from crosstune.training.trainer import TrainingResult, load_trained, train
+
+__all__ = [
+    "LOSSES",
+    "EncodedGroup",
+    "Plan",
+    "Speed",
+    "Throughput",
+    "TrainingResult",
+    "TrainingSettings",
+    "Workload",
+    "load_trained",
+    "make_loss",
+    "measure_training",
+    "plan",
+    "train",
+]

@@ -1,0 +1,172 @@
+"""What a time budget buys: length, negatives and epochs from the measured speed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LENGTHS = (64, 96, 128, 192, 256, 384, 512)
+_DEPTH_OF_CHECK = 20
+_MIN_EPOCHS = 1.5
+# Measured speeds are of a quiet second; minutes of work are slower (heat, neighbours, short batches).
+_CAUTION = 0.85
+_DEV_SHARE = 0.2
+_MIN_EVALUATIONS, _MAX_EVALUATIONS = 2, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What has to be done, in counts and tokens.
+
+    Attributes:
+        query_lengths, passage_lengths: Tokens of each text (samples are fine).
+        n_groups: Positives to train on.
+        n_dev, n_test: Questions to judge on.
+        depth: Candidates judged for each.
+        n_models: Rerankers to judge on test: 2 when the base is one, else 1.
+    """
+
+    query_lengths: NDArray[np.int64]
+    passage_lengths: NDArray[np.int64]
+    n_groups: int
+    n_dev: int
+    n_test: int
+    depth: int
+    n_models: int
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Measured on this machine, useful tokens a second."""
+
+    training_tokens_per_s: float
+    scoring_tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the budget buys.
+
+    Attributes:
+        max_length: Most tokens of a pair.
+        n_negatives: Negatives of each positive.
+        n_epochs: Passes over the training groups; below 1 some are not reached.
+        n_steps: Optimizer steps.
+        n_evaluations: Dev evaluations during training.
+        dev_depth: Candidates of each dev question in those.
+        n_dev: Dev questions in those.
+        training_s: Expected seconds of training, dev evaluations included.
+        judging_s: Expected seconds of scoring dev and test afterwards.
+        fits: Whether all of it fits the budget.
+    """
+
+    max_length: int
+    n_negatives: int
+    n_epochs: float
+    n_steps: int
+    n_evaluations: int
+    dev_depth: int
+    n_dev: int
+    training_s: float
+    judging_s: float
+    fits: bool
+
+    def sentence(self) -> str:
+        """What was chosen, in one line."""
+        return (
+            f"{self.n_epochs:.1f} epochs ({self.n_steps} steps), {self.n_negatives} negatives a question, "
+            f"{self.max_length} tokens a pair; about {_minutes(self.training_s)} of training and "
+            f"{_minutes(self.judging_s)} of judging"
+        )
+
+
+def plan(
+    work: Workload,
+    speed: Speed,
+    budget_s: float,
+    *,
+    max_epochs: float,
+    batch_groups: int = 8,
+    longest: int = 256,
+    n_negatives: int = 5,
+) -> Plan:
+    """Fit training and judging into the time left.
+
+    Judging on test is never cut: its time comes first. Then the richest of a short list of ways to train is taken
+    that gives at least one and a half epochs: first full length and all negatives, then fewer negatives, then
+    shorter pairs. When nothing fits, the cheapest way with as many steps as there is time for.
+
+    Args:
+        work: Counts and lengths.
+        speed: Of this machine.
+        budget_s: Seconds left for training and judging.
+        max_epochs: More of them would overfit.
+        batch_groups: Groups in an optimizer step.
+        longest: Most tokens of a pair to consider.
+        n_negatives: Negatives of each positive when there is time.
+    """
+    full = _full_length(work, longest)
+    shorter = [length for length in reversed(LENGTHS) if 128 <= length < full][:2]
+    fewer = min(3, n_negatives)
+    ways = [(full, n_negatives), (full, fewer), *((length, fewer) for length in shorter)]
+    plans = [_for_way(work, speed, budget_s, max_epochs, batch_groups, *way) for way in ways]
+    return next((p for p in plans if p.fits), max(plans, key=lambda p: (p.n_epochs, -p.training_s)))
+
+
+def _for_way(
+    work: Workload,
+    speed: Speed,
+    budget_s: float,
+    max_epochs: float,
+    batch_groups: int,
+    max_length: int,
+    n_negatives: int,
+) -> Plan:
+    tokens = mean_pair_tokens(work, max_length)
+    scoring_s = tokens / (speed.scoring_tokens_per_s * _CAUTION)  # seconds a pair
+    judging_s = (work.n_dev + work.n_models * work.n_test) * work.depth * scoring_s
+    step_s = batch_groups * (1 + n_negatives) * tokens / (speed.training_tokens_per_s * _CAUTION)
+    steps_per_epoch = math.ceil(work.n_groups / batch_groups)
+    dev_depth, n_dev = min(_DEPTH_OF_CHECK, work.depth), min(100, work.n_dev)
+    check_s = n_dev * dev_depth * scoring_s
+    available_s = max(0.0, budget_s - judging_s)
+    # Dev checks get their share, and never less than the fewest of them need.
+    for_steps_s = max(0.0, min(available_s * (1 - _DEV_SHARE), available_s - _MIN_EVALUATIONS * check_s))
+    n_steps = min(math.ceil(max_epochs * steps_per_epoch), int(for_steps_s / step_s))
+    fits = n_steps >= min(_MIN_EPOCHS, max_epochs) * steps_per_epoch
+    if not fits:  # A run of fewer steps would only measure the warm-up.
+        n_steps = max(n_steps, min(20, steps_per_epoch))
+    affordable = int(_DEV_SHARE * n_steps * step_s / max(check_s, 1e-9))
+    n_evaluations = min(n_steps, max(_MIN_EVALUATIONS, min(affordable, _MAX_EVALUATIONS)))
+    return Plan(
+        max_length=max_length,
+        n_negatives=n_negatives,
+        n_epochs=n_steps / steps_per_epoch,
+        n_steps=n_steps,
+        n_evaluations=n_evaluations,
+        dev_depth=dev_depth,
+        n_dev=n_dev,
+        training_s=n_steps * step_s + n_evaluations * check_s,
+        judging_s=judging_s,
+        fits=fits,
+    )
+
+
+def mean_pair_tokens(work: Workload, max_length: int) -> float:
+    """Mean tokens of a pair of a random query and a random passage, cut at `max_length`."""
+    n_special = 3
+    lengths = work.query_lengths.mean() + work.passage_lengths + n_special
+    return float(np.minimum(lengths, max_length).mean())
+
+
+def _full_length(work: Workload, longest: int) -> int:
+    """The smallest length that keeps 95 of 100 pairs whole, at most `longest`."""
+    needed = np.quantile(work.query_lengths.mean() + work.passage_lengths, 0.95) + 3
+    return next((length for length in LENGTHS if length >= needed and length <= longest), longest)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

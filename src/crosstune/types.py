@@ -1,0 +1,251 @@
+"""The nouns that travel between rooms.
+
+Frozen dataclasses without behaviour beyond look-ups. Ids are strings; text travels once, in a `Collection`,
+and ids are used everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Qrels: TypeAlias = dict[str, dict[str, int]]
+"""query_id -> passage_id -> relevance. 1 or more is relevant, 0 judged not relevant, absent unjudged."""
+
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+
+class ScoreKind(str, Enum):
+    """What a score means. Libraries disagree on what a model returns, so a score never travels without it."""
+
+    LOGIT = "logit"
+    PROBABILITY = "probability"
+    SIMILARITY = "similarity"
+    LEXICAL = "lexical"
+    FUSED = "fused"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question."""
+
+    query_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The unit that is retrieved and scored: an answer, or a chunk of a document."""
+
+    passage_id: str
+    text: str
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
+
+    @property
+    def full_text(self) -> str:
+        """Title and text as every first stage and reranker reads them."""
+        return f"{self.title} {self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Passages, questions and judgments of one user's data.
+
+    Attributes:
+        passages: passage_id -> passage, in file order.
+        queries: query_id -> query, in file order.
+        qrels: Judgments; every relevant passage_id is in `passages`.
+        fingerprint: SHA-256 over all of it, the name of this data in every artefact.
+    """
+
+    passages: Mapping[str, Passage]
+    queries: Mapping[str, Query]
+    qrels: Qrels
+    fingerprint: str
+
+    def relevant(self, query_id: str) -> set[str]:
+        """Ids of the passages judged relevant (relevance 1 or more) to a query."""
+        return {pid for pid, relevance in self.qrels.get(query_id, {}).items() if relevance > 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Which question is used for what.
+
+    Attributes:
+        train, dev, test: query_ids; disjoint.
+        groups: query_id -> group id; questions that are near-duplicates or share an answer have one group id.
+        seed: What the shuffle was seeded with; None for splits the user gave.
+    """
+
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+    groups: Mapping[str, str]
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One passage that a ranking proposed for a query. Rank 1 is best; a higher score is better."""
+
+    passage_id: str
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A ranking of up to `depth` candidates for each query, best first.
+
+    Attributes:
+        name: Row name in tables, for example "bm25".
+        depth: Most candidates a query can have.
+        score_kind: What the scores mean.
+        candidates: query_id -> candidates in rank order.
+    """
+
+    name: str
+    depth: int
+    score_kind: ScoreKind
+    candidates: Mapping[str, tuple[Candidate, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingGroup:
+    """One positive of a query with its negatives: the unit that training learns from. All by id."""
+
+    query_id: str
+    positive_id: str
+    negative_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over n queries with its 95% confidence interval (bootstrap over groups)."""
+
+    mean: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A paired comparison of two rankings on the same queries.
+
+    Attributes:
+        measure: For example "nDCG@10".
+        baseline, candidate: Names of the two rows.
+        delta: Mean of candidate minus baseline, with its interval.
+        p_value: Two-sided paired permutation test.
+        p_holm: The same after Holm's correction over the family shown.
+        effect_size: Mean difference over the standard deviation of the differences (Cohen's d_z).
+        wins, ties, losses: Queries on which the candidate is better, equal, worse.
+    """
+
+    measure: str
+    baseline: str
+    candidate: str
+    delta: Estimate
+    p_value: float
+    p_holm: float
+    effect_size: float
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One ranking's figures: measure name, for example "nDCG@10" -> estimate."""
+
+    name: str
+    measures: Mapping[str, Estimate]
+
+
+class Verdict(str, Enum):
+    """What the test set says of the shipped pipeline. The value of `exit_code` is the process exit code."""
+
+    BETTER = "better"
+    NOT_PROVEN = "not proven"
+    WORSE = "worse"
+
+    @property
+    def exit_code(self) -> int:
+        """0 better, 3 not proven, 4 worse."""
+        return {"better": 0, "not proven": 3, "worse": 4}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFinding:
+    """Something wrong, or worth knowing, about a model or its training.
+
+    Attributes:
+        code: Stable name, for example "constant-scores".
+        fatal: True when the model must not be shipped.
+        message: What was seen, with figures, and the remedy.
+    """
+
+    code: str
+    fatal: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Logit to probability: p = sigmoid(logit / temperature + bias), and when to answer "not in here".
+
+    Attributes:
+        temperature: Above 0, so that the order never changes.
+        bias: Added after division.
+        threshold: Probability of the best candidate under which no candidate answers the question.
+        precision, recall: Of the threshold on the dev queries it was chosen on.
+        n: Number of dev decisions it was chosen on.
+    """
+
+    temperature: float
+    bias: float
+    threshold: float
+    precision: float
+    recall: float
+    n: int
+
+    def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated probability of relevance: sigmoid(logit / temperature + bias), in float64."""
+        scaled = np.asarray(logits, np.float64) / self.temperature + self.bias
+        return np.exp(-np.logaddexp(0.0, -scaled))  # sigmoid without overflow
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How the reranker's logit and the first stage's score are joined.
+
+    Both are standardised over a query's candidates (mean 0, standard deviation 1), then
+    `weight * logit + (1 - weight) * first stage`. Weight 1 is the reranker alone, 0 the first stage alone.
+    """
+
+    first_stage: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvalReport:
+    """Everything the test set says about a set of rankings.
+
+    Attributes:
+        table: One row for each ranking, in the order given; all have the same measures, the headline first.
+        comparisons: The family shown, in the order asked for; `p_holm` is corrected over all of them.
+        per_query: row name -> measure -> query_id -> value.
+    """
+
+    table: tuple[TableRow, ...]
+    comparisons: tuple[Comparison, ...]
+    per_query: Mapping[str, Mapping[str, Mapping[str, float]]]

@@ -1,0 +1,134 @@
+"""What every scorer promises: order kept, company does not count. A new runtime gets a line in `SCORERS`."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from crosstune.errors import ConfigError
+from crosstune.scoring import TorchScorer
+from crosstune.scoring import torch_scorer as module
+from crosstune.types import ScoreKind
+
+FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert")
+SCORERS = {"torch": lambda loaded, max_length: TorchScorer(loaded.model, loaded.tokenizer, max_length)}
+LONG = "a refund is paid to your card after thirty days " * 12
+
+
+@pytest.fixture(params=sorted(SCORERS))
+def make(request):
+    return SCORERS[request.param]
+
+
+@pytest.fixture(params=FAMILIES)
+def loaded(request, load, families):
+    return load(families[request.param])
+
+
+@pytest.fixture
+def pairs(corpus):
+    found = [(q.text, p.full_text) for q in corpus.queries.values() for p in list(corpus.passages.values())[::2]]
+    return [*found, ("refund", LONG), ("", "refund"), ("refund", ""), ("", "")]
+
+
+def one_by_one(scorer, pairs):
+    return np.concatenate([scorer.score_pairs([pair]) for pair in pairs])
+
+
+def test_each_pair_has_the_models_own_logit(make, loaded, pairs):
+    import torch
+
+    scores = make(loaded, 20).score_pairs(pairs)
+    assert scores.dtype == np.float64
+    for (query, passage), score in list(zip(pairs, scores, strict=True))[::9]:
+        inputs = loaded.tokenizer([query], [passage], truncation=True, max_length=20, return_tensors="pt")
+        with torch.inference_mode():
+            assert score == pytest.approx(float(loaded.model.eval()(**inputs).logits[0, 0]), abs=1e-5)
+
+
+def test_company_and_order_do_not_count(make, loaded, pairs):
+    scorer = make(loaded, 64)
+    scores = scorer.score_pairs(pairs)
+    assert scores.std() > 0.02  # pairs do differ, so a mix-up would show
+    order = np.random.default_rng(0).permutation(len(pairs))
+    np.testing.assert_allclose(scorer.score_pairs([pairs[i] for i in order]), scores[order], atol=1e-5)
+    np.testing.assert_allclose(one_by_one(scorer, pairs[::7]), scores[::7], atol=1e-5)
+    np.testing.assert_allclose(scorer.score_pairs([pairs[3]] * 5), [scores[3]] * 5, atol=1e-5)
+
+
+def test_batch_size_does_not_count(make, loaded, pairs, monkeypatch):
+    scores = make(loaded, 64).score_pairs(pairs)
+    monkeypatch.setattr(module, "_CPU_BATCH_TOKENS", 100)
+    np.testing.assert_allclose(make(loaded, 64).score_pairs(pairs), scores, atol=1e-5)
+
+
+def test_nothing_gives_nothing(make, loaded):
+    scores = make(loaded, 64).score_pairs([])
+    assert scores.shape == (0,)
+    assert scores.dtype == np.float64
+
+
+def test_scores_are_logits(make, loaded):
+    assert make(loaded, 64).score_kind is ScoreKind.LOGIT
+
+
+def test_bf16_ranks_alike(loaded, pairs):
+    scores = TorchScorer(loaded.model, loaded.tokenizer, 64).score_pairs(pairs)
+    before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+    rounded = TorchScorer(loaded.model, loaded.tokenizer, 64, "bf16").score_pairs(pairs)
+    assert spearmanr(scores, rounded).statistic > 0.99
+    assert not np.array_equal(scores, rounded)  # it did run in bf16
+    assert len(set(rounded.tolist())) > 0.8 * len(set(scores.tolist()))  # a bf16 logit has 8 bits: it would tie
+    for name, tensor in loaded.model.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        assert (tensor == before[name]).all()
+
+
+def test_the_truncated_share_is_exact(load, bert):
+    scorer = TorchScorer(*vars(load(bert)).values(), 20)
+    scored = scorer.score([("refund", LONG), ("refund", "paid"), (LONG, "paid"), ("a", "b")])
+    assert scored.truncated_share == 0.5
+    assert scorer.score([]).truncated_share == 0.0
+
+
+def test_truncation_is_counted_from_the_first_token_too_many(load, bert):
+    loaded = load(bert)
+    n_tokens = len(loaded.tokenizer("refund", "paid to your card")["input_ids"])
+    for max_length, share in ((n_tokens, 0.0), (n_tokens - 1, 1.0)):
+        scorer = TorchScorer(loaded.model, loaded.tokenizer, max_length)
+        assert scorer.score([("refund", "paid to your card")]).truncated_share == share
+
+
+def test_the_model_is_left_in_its_mode(load, bert):
+    loaded = load(bert, dropout=0.5)
+    for training in (True, False):
+        loaded.model.train(training)
+        scorer = TorchScorer(loaded.model, loaded.tokenizer, 64)
+        first, second = (scorer.score_pairs([("refund", "paid to your card")]) for _ in range(2))
+        assert first == second  # dropout is off while scoring
+        assert loaded.model.training is training
+
+
+def test_progress_counts_every_pair(load, bert, pairs):
+    from contextlib import contextmanager
+
+    seen = []
+
+    @contextmanager
+    def progress(label, total):
+        seen.append(total)
+        yield lambda n: seen.append(-n)
+
+    TorchScorer(*vars(load(bert)).values(), 64).score_pairs(pairs, progress)
+    assert seen[0] == len(pairs)
+    assert sum(seen) == 0
+
+
+def test_an_unknown_precision_is_refused(load, bert):
+    with pytest.raises(ConfigError, match="int8"):
+        TorchScorer(*vars(load(bert)).values(), 64, "int8")
+
+
+def test_scoring_prints_nothing(loaded, pairs, capfd, recwarn):
+    TorchScorer(loaded.model, loaded.tokenizer, 20).score_pairs(pairs)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list

@@ -1,0 +1,185 @@
+"""The main job as a user runs it: the real command, real training, real kills."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+CROSSTUNE = [sys.executable, "-m", "crosstune"]
+
+pytestmark = pytest.mark.slow
+
+
+def run(*arguments, timeout=1500):
+    return subprocess.run(
+        [*CROSSTUNE, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def shared(name):
+    path = SHARED / name / "qa.csv"
+    if not path.exists():
+        pytest.skip(f"shared/data/{name} is not beside the project")
+    return path
+
+
+@pytest.fixture(scope="module")
+def small_csv(tmp_path_factory):
+    """160 rows of our example: enough for every stage, quick enough for CI."""
+    with (ROOT / "examples" / "helpdesk.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    path = tmp_path_factory.mktemp("data") / "qa.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows[:161])
+    return path
+
+
+@pytest.fixture(scope="module")
+def tuned(small_csv, tmp_path_factory):
+    """A finished run on the small file, with its process result."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    return out, run("tune", small_csv, "--out", out, "--budget", "2m", "--json")
+
+
+@pytest.mark.ci
+def test_tune_writes_what_is_promised(tuned):
+    out, result = tuned
+    assert result.returncode in (0, 3, 4), result.stderr
+    report = json.loads(result.stdout)
+    assert report == json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert {"better": 0, "not proven": 3, "worse": 4}[report["verdict"]] == result.returncode
+    names = [row["name"] for row in report["table"]]
+    for start in ("bm25", "dense", "hybrid", "tuned", "shipped", "ceiling"):
+        assert any(name.startswith(start) for name in names), names
+    assert "base" not in names  # the embedded base is no reranker
+    figures = report["table"][0]["measures"]["nDCG@10"]
+    assert figures["n"] == report["split"]["test"]
+    assert figures["ci_low"] <= figures["mean"] <= figures["ci_high"]
+    for path in (
+        "report.html",
+        "qrels.trec",
+        "manifest.json",
+        "model/model.safetensors",
+        "runs/shipped.trec",
+    ):
+        assert (out / path).is_file(), path
+    assert not (out / "training").exists()
+    assert any(finding["code"] == "fresh-head" for finding in report["health"])
+
+
+@pytest.mark.ci
+def test_measures_of_the_report_agree_with_the_runs_it_wrote(tuned):
+    """trec_eval over the files on disk: the oracle has never seen our code. Ties are broken in the files' order."""
+    import pytrec_eval
+
+    out, result = tuned
+    qrels, run_file = {}, {}
+    for line in (out / "qrels.trec").read_text().splitlines():
+        query_id, _, passage_id, relevance = line.split()
+        qrels.setdefault(query_id, {})[passage_id] = int(relevance)
+    for line in (out / "runs" / "dense.trec").read_text().splitlines():
+        query_id, _, passage_id, _, score, _ = line.split()
+        run_file.setdefault(query_id, {})[passage_id] = float(score)
+    oracle = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run_file)
+    mean = np.mean([oracle[q]["ndcg_cut_10"] if q in oracle else 0.0 for q in qrels])
+    row = next(row for row in json.loads(result.stdout)["table"] if row["name"] == "dense")
+    assert row["measures"]["nDCG@10"]["mean"] == pytest.approx(mean, abs=2e-3)
+
+
+@pytest.mark.ci
+def test_saved_model_gives_the_same_scores_in_sentence_transformers(tuned):
+    from sentence_transformers import CrossEncoder
+
+    from crosstune import Reranker
+
+    out, _ = tuned
+    query, passages = (
+        "How do I cancel?",
+        ["You can cancel at any time.", "Our office is closed on Sundays. " * 90],
+    )
+    reranker = Reranker.load(out)
+    ours = reranker.scorer.score_pairs([(query, passage) for passage in passages])
+    theirs = CrossEncoder(str(out / "model"), device="cpu").predict([(query, passage) for passage in passages])
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.ci
+def test_rank_and_predict_use_the_saved_model(tuned, tmp_path):
+    out, _ = tuned
+    documents = tmp_path / "passages.txt"
+    documents.write_text("You can cancel at any time.\nThe router has three lights.\n", encoding="utf-8")
+    ranked = json.loads(
+        run("rank", "--model", out, "--query", "How do I cancel?", "--documents", documents, "--json").stdout
+    )
+    assert sorted(item["index"] for item in ranked["results"]) == [0, 1]
+    assert ranked["results"][0]["logit"] >= ranked["results"][1]["logit"]
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("query,passage,label\nHow do I cancel?,You can cancel at any time.,1\n", encoding="utf-8")
+    predicted = json.loads(run("predict", pairs, "--model", out, "--json").stdout)
+    (prediction,) = predicted["predictions"]
+    expected = "entailment" if prediction["probability"] >= predicted["threshold"] else "contradiction"
+    assert prediction["prediction"] == expected
+    assert prediction["row"] == 1
+
+
+@pytest.mark.ci
+def test_a_killed_run_is_continued_by_the_same_command(small_csv, tuned, tmp_path):
+    """kill -9 once the first checkpoint is whole; the continued run ends with the uninterrupted run's figures."""
+    out = tmp_path / "out"
+    arguments = ["tune", str(small_csv), "--out", str(out), "--budget", "2m", "--json"]
+    # Steps are fixed by the plan; copying the finished run's plan makes the two runs the same.
+    finished = json.loads((tuned[0] / "manifest.json").read_text())
+    process = subprocess.Popen([*CROSSTUNE, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 600
+    while not list(out.glob("training/checkpoint-*/complete")):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline, "no checkpoint within 10 minutes"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert json.loads((out / "manifest.json").read_text())["status"] == "running"
+    result = run(*arguments)
+    assert result.returncode in (0, 3, 4), result.stderr
+    assert "continued from step" in result.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    if manifest["measured"] == finished["measured"]:  # the same plan was measured: then the same model
+        first, second = (json.loads((folder / "report.json").read_text()) for folder in (tuned[0], out))
+        means = [[row["measures"]["nDCG@10"]["mean"] for row in report["table"]] for report in (first, second)]
+        np.testing.assert_allclose(means[0], means[1], atol=0.02)
+
+
+def test_ctrl_c_says_how_to_go_on(small_csv, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*CROSSTUNE, "tune", str(small_csv), "--out", str(out), "--budget", "2m"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (out / "manifest.json").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "The same command continues" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", ["azure-faq", "zh-medical"])
+def test_real_sets_run_from_csv_to_verdict(name, tmp_path):
+    result = run("tune", shared(name), "--out", tmp_path / "out", "--budget", "4m", "--json")
+    assert result.returncode in (0, 3, 4), result.stderr
+    report = json.loads(result.stdout)
+    assert report["split"]["test"] > 100
+    if name == "zh-medical":
+        assert "cannot read" in result.stderr

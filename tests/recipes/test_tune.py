@@ -1,0 +1,237 @@
+"""The main job on a tiny model: every artefact, the order of decisions, failures, and continuation."""
+
+import csv
+import json
+import random
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tests.conftest import TOPICS
+
+from crosstune.cli.main import main
+from crosstune.data import SplitSettings
+from crosstune.errors import ConfigError
+from crosstune.recipes import prepare
+from crosstune.recipes import tune as recipe
+from crosstune.recipes.evaluate import evaluate_model
+from crosstune.recipes.settings import TuneSettings
+from crosstune.recipes.use import predict_file, rank_file
+from crosstune.retrieval import SentenceTransformerEmbedder
+from crosstune.training import Throughput
+from crosstune.types import Verdict
+
+WORDS = sorted({word for text in TOPICS.values() for word in text.split()})
+
+
+def write_csv(path, n_rows=80):
+    """An answer repeats three words of its question among others; one row in ten is empty."""
+    choose = random.Random(3)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Question", "Answer"])
+        for number in range(n_rows):
+            question = choose.sample(WORDS, 5)
+            rest = [word for word in WORDS if word not in question]
+            answer = " ".join(question[:3] + choose.sample(rest, 6)) + "."
+            writer.writerow([" ".join(question) + "?", "" if number % 10 == 9 else answer])
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def steady():
+    """A step size that moves a tiny model, and no timing: a measured plan would differ from run to run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "learning_rate", lambda model, base: 3e-3)
+        patch.setattr(prepare, "SentenceTransformerEmbedder", partial(SentenceTransformerEmbedder, precision="fp32"))
+        patch.setattr(recipe, "measure_scoring", lambda *args: ("fp32", 1e5))
+        patch.setattr(recipe, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(bert, bare_bert):
+    return TuneSettings(
+        base=str(bert), embedder=str(bare_bert), depth=10, budget_s=60, split=SplitSettings(dev=0.2, test=0.2)
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, settings):
+    folder = tmp_path_factory.mktemp("tune")
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        # Random layers learn little in a few steps and are rightly refused; this shows what would be saved.
+        patch.setattr("crosstune.recipes.judge.check_losses", lambda losses, chance: ())
+        result = recipe.tune(write_csv(folder / "qa.csv"), folder / "run", settings, say=said.append)
+    return SimpleNamespace(result=result, folder=folder / "run", file=folder / "qa.csv", said=said)
+
+
+def test_the_report_has_what_is_promised(done):
+    report = json.loads((done.folder / "report.json").read_text(encoding="utf-8"))
+    assert report == done.result.report
+    # 80 rows, 8 of them empty: 72 questions; a fifth each for dev and test.
+    assert {k: report["split"][k] for k in ("train", "dev", "test")} == {"train": 44, "dev": 14, "test": 14}
+    names = [row["name"] for row in report["table"]]
+    assert names[:4] == ["bm25", "dense", "hybrid", "base"]
+    assert names[-2:] == ["shipped", "ceiling"]
+    assert all(row["measures"]["nDCG@10"]["n"] == 14 for row in report["table"])
+    assert report["verdict"] in {verdict.value for verdict in Verdict}
+    assert {"total", "train", "first stage"} <= set(report["timings_s"])
+    assert report["data"]["rows dropped"] == 8
+
+
+def test_every_reranker_reorders_the_same_candidates(done):
+    runs = {path.stem: _read_run(path) for path in (done.folder / "runs").glob("*.trec")}
+    chosen = done.result.report["fusion"]["first_stage"]
+    for name in ("base", "tuned", f"tuned-{chosen}", "shipped", "ceiling"):
+        assert {q: set(docs) for q, docs in runs[name].items()} == {q: set(d) for q, d in runs[chosen].items()}, name
+
+
+def _read_run(path):
+    ranked = {}
+    for line in path.read_text().splitlines():
+        query_id, _, passage_id, *_ = line.split()
+        ranked.setdefault(query_id, []).append(passage_id)
+    return ranked
+
+
+def test_no_test_or_dev_answer_is_a_training_negative(done):
+    splits = json.loads((done.folder / "splits.json").read_text())
+    lines = (done.folder / "mining" / "mining.jsonl").read_text().splitlines()
+    groups = [json.loads(line) for line in lines]
+    assert {group["query_id"] for group in groups} == set(splits["train"])
+    negatives = {pid for group in groups for taken in group["taken"].values() for pid in taken}
+    # One answer for each question, numbered alike: question q7 is answered by passage p7.
+    protected = {query_id.replace("q", "p") for query_id in splits["dev"] + splits["test"]}
+    assert negatives
+    assert not negatives & protected
+
+
+def test_a_complete_run_is_read_and_not_repeated(done, settings):
+    said = []
+    again = recipe.tune(done.file, done.folder, settings, say=said.append)
+    assert any("complete; pass --overwrite" in line for line in said)
+    assert again.verdict is done.result.verdict
+    assert again.report == done.result.report
+
+
+def test_the_same_seed_gives_the_same_figures(done, settings, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crosstune.recipes.judge.check_losses", lambda losses, chance: ())
+        again = recipe.tune(done.file, tmp_path / "run", settings)
+    assert again.report["table"] == done.result.report["table"]
+    assert again.report["comparisons"] == done.result.report["comparisons"]
+
+
+def test_a_stopped_run_continues_and_ends_like_one_that_was_not_stopped(done, settings, tmp_path):
+    def stop(sentence):
+        if sentence.startswith("Step") and not sentence.startswith(first):
+            raise KeyboardInterrupt
+
+    first = next(line for line in done.said if line.startswith("Step")).split(":")[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crosstune.recipes.judge.check_losses", lambda losses, chance: ())
+        with pytest.raises(KeyboardInterrupt):
+            recipe.tune(done.file, tmp_path / "run", settings, say=stop)
+        said = []
+        again = recipe.tune(done.file, tmp_path / "run", settings, say=said.append)
+    assert any("continued from step" in line for line in said)
+    figures = [
+        [row["measures"]["nDCG@10"]["mean"] for row in report["table"]] for report in (again.report, done.result.report)
+    ]
+    np.testing.assert_allclose(figures[0], figures[1], atol=1e-6)
+
+
+def test_a_model_that_learnt_nothing_is_named_judged_and_not_saved(done, settings, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "learning_rate", lambda model, base: 1e-12)
+        result = recipe.tune(done.file, tmp_path / "run", settings)
+    assert "loss-at-chance" in {finding["code"] for finding in result.report["health"]}
+    assert result.model is None
+    assert not (tmp_path / "run" / "model").exists()
+    assert result.verdict is not Verdict.BETTER
+    assert "not fit to ship" in result.report["notes"][-4] + result.report["notes"][-3]
+
+
+def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "learning_rate", lambda model, base: 1e30)
+        result = recipe.tune(done.file, tmp_path / "run", settings)
+    assert {"nan-loss", "nan-scores"} & {finding["code"] for finding in result.report["health"]}
+    assert result.model is None
+    assert result.verdict is not Verdict.BETTER
+
+
+def test_predict_and_rank_use_the_stored_scale(done, tmp_path):
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("Question,Answer\nreset my password?,a refund is paid\nrefund?,a refund is paid\n")
+    predicted = predict_file(done.folder, pairs)
+    calibration = done.result.report["calibration"]
+    for prediction in predicted.predictions:
+        expected = 1 / (1 + np.exp(-(prediction.logit / calibration["temperature"] + calibration["bias"])))
+        assert prediction.probability == pytest.approx(expected)
+    assert predicted.accuracy is None
+    documents = tmp_path / "docs.jsonl"
+    documents.write_text('{"text": "a refund is paid"}\n{"text": "the menu on top"}\n')
+    ranked = rank_file(done.folder, "refund?", documents)
+    assert ranked.items[0].logit >= ranked.items[1].logit
+    logit = next(item.logit for item in ranked.items if item.index == 0)
+    assert logit == pytest.approx(predicted.predictions[1].logit, abs=1e-5)
+
+
+def test_evaluate_on_a_beir_folder(done, bare_bert, tmp_path):
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    texts = [f"{word} {other}" for word, other in zip(WORDS[:12], WORDS[12:24], strict=True)]
+    corpus = [json.dumps({"_id": f"d{i}", "title": "", "text": text}) for i, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("\n".join(corpus))
+    queries = [json.dumps({"_id": f"x{i}", "text": text.split()[0]}) for i, text in enumerate(texts)]
+    (folder / "queries.jsonl").write_text("\n".join(queries))
+    qrels = "query-id\tcorpus-id\tscore\n" + "".join(f"x{i}\td{i}\t1\n" for i in range(12))
+    (folder / "qrels" / "test.tsv").write_text(qrels)
+    options = {"depth": 5, "embedder": str(bare_bert)}
+    report = evaluate_model(done.folder, folder, **options, first_stage="bm25", out=tmp_path / "o")
+    rows = {row.name: row.measures for row in report.table}
+    # The question is a word that stands in its passage alone: BM25 finds it first, always.
+    assert rows["bm25"]["nDCG@10"].mean == 1.0
+    assert rows["ceiling"]["nDCG@10"].mean == 1.0
+    assert (tmp_path / "o" / "tuned.trec").is_file()
+    with pytest.raises(ConfigError, match="no first stage is named 'elastic'"):
+        evaluate_model(done.folder, folder, **options, first_stage="elastic")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune", "nowhere.csv", "--out", "x"], "no such file"),
+        (["tune", "{file}", "--out", "{done}", "--seed", "5"], "holds a run with different"),
+        (["tune", "{file}", "--out", "x", "--base", "./no-model"], "no such folder"),
+        (["tune", "{file}", "--out", "x", "--budget", "soon"], "not a duration"),
+        (["tune", "{file}", "--out", "x", "--pos-weight", "2"], "--loss bce"),
+        (["rank", "--model", "x", "--query", "q", "--documents", "{file}"], "not a crosstune model folder"),
+        (["predict", "{file}", "--model", "x"], "not a crosstune model folder"),
+    ],
+)
+def test_bad_usage_ends_with_a_message_and_exit_code_2(done, monkeypatch, tmp_path, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    filled = [argument.format(file=done.file, done=done.folder) for argument in arguments]
+    monkeypatch.setattr("sys.argv", ["crosstune", *filled])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    errors = " ".join(capsys.readouterr().err.split())
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_the_command_prints_the_table_and_ends_with_the_verdicts_code(done, settings, monkeypatch, capsys):
+    monkeypatch.setattr("crosstune.recipes.tune.tune", lambda *args, **kwargs: done.result)
+    monkeypatch.setattr("sys.argv", ["crosstune", "tune", str(done.file), "--out", str(done.folder), "--quiet"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == done.result.verdict.exit_code
+    printed = capsys.readouterr().out
+    assert "nDCG@10" in printed
+    assert str(done.folder / "report.html") in printed

@@ -1,0 +1,45 @@
+from itertools import accumulate
+
+import pytest
+
+from crosstune.scoring import TorchScorer, measure_scoring
+
+PAIRS = [("refund", "paid to your card"), ("invoice of this month", "the billing page")]
+
+
+def clock_of(durations):
+    """A clock by which the timed pieces of work last so long, one after the other."""
+    ticks = iter([tick for end, duration in zip(accumulate(durations), durations, strict=True)
+                  for tick in (end - duration, end)])  # fmt: skip
+    return lambda: next(ticks)
+
+
+def measured(load, bert, durations):
+    loaded = load(bert)
+    clock = clock_of(durations)
+    found = measure_scoring(loaded.model, loaded.tokenizer, 64, PAIRS, clock)
+    with pytest.raises(StopIteration):  # every duration was used
+        clock()
+    return found
+
+
+def n_tokens(load, bert):
+    loaded = load(bert)
+    return sum(len(pair.ids) for pair in TorchScorer(loaded.model, loaded.tokenizer, 64).encode(PAIRS))
+
+
+@pytest.mark.parametrize(
+    ("durations", "precision", "seconds"),
+    [
+        # fp32 twice, then bf16 twice; the faster of two counts.
+        ([4.0, 2.0, 3.0, 1.0], "bf16", 1.0),
+        ([2.0, 4.0, 1.75, 3.0], "fp32", 2.0),  # 2 / 1.75 is 1.14 times as fast: not worth the rounding
+        ([2.0, 3.0, 1.5, 1.6], "bf16", 1.5),  # 1.33 times
+        ([2.0, 2.0, 40.0], "fp32", 2.0),  # bf16 hopeless at once: not timed again
+        ([30.0, 6.0], "bf16", 6.0),
+    ],
+)
+def test_precision_is_chosen_by_the_clock(load, bert, durations, precision, seconds):
+    chosen, tokens_per_s = measured(load, bert, durations)
+    assert chosen == precision
+    assert tokens_per_s == pytest.approx(n_tokens(load, bert) / seconds)

@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import models, pre_tokenizers, processors
+
+from crosstune.errors import CheckpointError, ConfigError
+from crosstune.pair_encoding import PairEncoder, length_batches
+
+FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert")
+SHORT, LONG = "reset my password", "a refund is paid to your card after thirty days " * 12
+PAIRS = [
+    (SHORT, "download the invoice"),
+    (SHORT, LONG),
+    (LONG, SHORT),
+    (LONG, LONG),
+    ("", "download the invoice"),
+    (SHORT, ""),
+    ("", ""),
+    ("", LONG),
+    ("\u200b", "\u200b\ufeff"),
+    ("zebra 漢字 ☃", "  tabs\tand\nlines  "),
+]
+
+
+def encoder_of(load, folder, max_length):
+    return PairEncoder(load(folder).tokenizer, max_length)
+
+
+def encode(encoder, pairs):
+    texts = encoder.tokenize([text for pair in pairs for text in pair])
+    return [encoder.pair(query, passage) for query, passage in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def by_the_tokenizer(tokenizer, query, passage, **options):
+    """The tokenizer's own encoding. As lists: it takes a single pair with an empty passage for one text."""
+    return {name: rows[0] for name, rows in tokenizer([query], [passage], **options).items()}
+
+
+def word_tokenizer(template, special, types=("input_ids", "token_type_ids", "attention_mask"), **options):
+    """A tokenizer of the words a to j, one token each, with any special-token template."""
+    vocabulary = ["<pad>", "<unk>", "<s>", "</s>", "<x>", *"abcdefghij"]
+    raw = tokenizers.Tokenizer(models.WordLevel({w: i for i, w in enumerate(vocabulary)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    ids = [(token, vocabulary.index(token)) for token in special]
+    raw.post_processor = processors.TemplateProcessing(single="$A", pair=template, special_tokens=ids)
+    options = {"pad_token": "<pad>", "unk_token": "<unk>"} | options
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=raw, model_input_names=list(types), **options)
+
+
+class TestAgainstTheTokenizer:
+    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("max_length", [16, 17, 24, 128])
+    def test_ids_and_types_are_the_tokenizers_own(self, load, families, family, max_length):
+        encoder = encoder_of(load, families[family], max_length)
+        own = load(families[family]).tokenizer
+        for (query, passage), pair in zip(PAIRS, encode(encoder, PAIRS), strict=True):
+            expected = by_the_tokenizer(own, query, passage, truncation=True, max_length=max_length)
+            assert pair.ids.tolist() == expected["input_ids"]
+            padded = encoder.pad([pair])
+            assert padded.keys() == expected.keys()
+            for name, values in expected.items():
+                assert padded[name].tolist() == [values]
+            assert pair.truncated == (len(by_the_tokenizer(own, query, passage)["input_ids"]) > max_length)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("max_length", [16, 17])
+    def test_a_short_question_is_never_cut(self, load, families, family, max_length):
+        encoder = encoder_of(load, families[family], max_length)
+        own = load(families[family]).tokenizer
+        (pair,) = encode(encoder, [("refund", LONG)])
+        assert pair.ids.tolist() == own("refund", LONG, truncation="only_second", max_length=max_length)["input_ids"]
+        assert pair.truncated
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_a_padded_batch_is_the_tokenizers_own(self, load, families, family):
+        encoder = encoder_of(load, families[family], 24)
+        own = load(families[family]).tokenizer
+        queries, passages = zip(*PAIRS, strict=True)
+        expected = own(list(queries), list(passages), truncation=True, max_length=24, padding=True, return_tensors="pt")
+        padded = encoder.pad(encode(encoder, PAIRS))
+        assert padded.keys() == expected.keys()
+        for name, tensor in padded.items():
+            assert torch.equal(tensor, expected[name])
+
+    def test_texts_beyond_one_call_to_the_tokenizer(self, load, bert):
+        encoder = encoder_of(load, bert, 16)
+        texts = [f"refund {i % 7}" for i in range(2050)]
+        assert [ids.tolist() for ids in encoder.tokenize(texts)] == [
+            encoder.tokenize([text])[0].tolist() for text in texts
+        ]
+
+
+class TestCutting:
+    # Words a..j are ids 5..14. The template has 3 special tokens, so 9 tokens leave room for 6.
+    TEMPLATE, SPECIAL = "<s> $A </s> $B:1 </s>:1", ("<s>", "</s>")
+
+    @pytest.mark.parametrize(
+        ("query", "passage", "kept"),
+        [
+            ("a b", "c d e f", ("a b", "c d e f")),  # 6 tokens: fits
+            ("a b", "c d e f g", ("a b", "c d e f")),  # short question whole, passage cut
+            ("a b c", "d e f g h", ("a b c", "d e f")),  # half of the room is still the question's
+            ("a b c d", "e f g h i", ("a b c", "e f g")),  # both beyond half: half each
+            ("a b c d e", "f", ("a b c d e", "f")),
+            ("a b c d e f", "g h", ("a b c d", "g h")),  # short passage whole, question cut
+        ],
+    )
+    def test_by_hand(self, query, passage, kept):
+        encoder = PairEncoder(word_tokenizer(self.TEMPLATE, self.SPECIAL), 9)
+        (pair,) = encode(encoder, [(query, passage)])
+        first, second = ([ord(word) - ord("a") + 5 for word in side.split()] for side in kept)
+        assert pair.ids.tolist() == [2, *first, 3, *second, 3]
+        assert pair.n_first == 1 + len(first)
+        assert pair.truncated == (kept != (query, passage))
+        assert encoder.pad([pair])["token_type_ids"].tolist() == [[0] * (len(first) + 2) + [1] * (len(second) + 1)]
+
+    @given(st.integers(0, 12), st.integers(0, 12), st.integers(5, 14))
+    def test_like_the_tokenizers_library(self, n_query, n_passage, max_length):
+        tokenizer = word_tokenizer(self.TEMPLATE, self.SPECIAL)
+        query, passage = " ".join("a" * n_query), " ".join("b" * n_passage)
+        expected = by_the_tokenizer(tokenizer, query, passage, truncation=True, max_length=max_length)["input_ids"]
+        encoder = PairEncoder(tokenizer, max_length)
+        (pair,) = encode(encoder, [(query, passage)])
+        if min(n_query, n_passage) <= max_length or n_query <= n_passage:
+            assert pair.ids.tolist() == expected
+        assert len(pair.ids) == len(expected)
+
+
+class TestTemplates:
+    @pytest.mark.parametrize(
+        ("template", "special"),
+        [
+            ("$A $B:1", ()),  # nothing between the two
+            ("$A </s> $B:1", ("</s>",)),
+            ("<s> $A </s> </s> $B </s>", ("<s>", "</s>")),
+            ("$A:0 </s>:0 $B:1 </s>:1 <s>:2", ("<s>", "</s>")),  # XLNet: class token last, with its own type
+            ("<s>:3 $A:1 <x>:0 $B:2 </s>:2", ("<s>", "</s>", "<x>")),
+        ],
+    )
+    @pytest.mark.parametrize("max_length", [8, 30])
+    def test_any_template_is_read_off_the_tokenizer(self, template, special, max_length):
+        tokenizer = word_tokenizer(template, special)
+        encoder = PairEncoder(tokenizer, max_length)
+        pairs = [("a b c", "d e f g h i"), ("", "a"), ("a", ""), ("", "")]
+        for (query, passage), pair in zip(pairs, encode(encoder, pairs), strict=True):
+            expected = by_the_tokenizer(tokenizer, query, passage, truncation=True, max_length=max_length)
+            assert pair.ids.tolist() == expected["input_ids"]
+            if len(pair.ids):
+                assert encoder.pad([pair])["token_type_ids"].tolist() == [expected["token_type_ids"]]
+
+    def test_a_template_that_puts_the_passage_first_is_refused(self):
+        with pytest.raises(CheckpointError, match="query, passage"):
+            PairEncoder(word_tokenizer("<s> $B </s> $A", ("<s>", "</s>")), 9)
+
+    def test_no_padding_token_is_refused(self):
+        with pytest.raises(CheckpointError, match="padding"):
+            PairEncoder(word_tokenizer("$A <x> $B", ("<x>",), pad_token=None), 9)
+
+    def test_no_room_is_refused(self):
+        tokenizer = word_tokenizer("<s> $A </s> $B </s>", ("<s>", "</s>"))
+        with pytest.raises(ConfigError, match="at least 5"):
+            PairEncoder(tokenizer, 4)
+        (pair,) = encode(PairEncoder(tokenizer, 5), [("a b", "c d")])
+        assert pair.ids.tolist() == [2, 5, 3, 7, 3]
+
+
+class TestLengthBatches:
+    @given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 1000))
+    def test_every_index_once_longest_first_within_the_budget(self, lengths, max_tokens):
+        batches = length_batches(lengths, max_tokens)
+        order = [int(i) for batch in batches for i in batch]
+        assert sorted(order) == list(range(len(lengths)))
+        assert order == sorted(order, key=lambda i: (-lengths[i], i))
+        for batch in batches:
+            assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= max_tokens
+
+    @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(50, 500))
+    def test_no_batch_could_take_one_more(self, lengths, max_tokens):
+        batches = length_batches(lengths, max_tokens)
+        for batch in batches[:-1]:
+            assert (len(batch) + 1) * lengths[batch[0]] > max_tokens
+
+    def test_by_hand(self):
+        # Longest first: 9 alone (2 x 9 > 10), then 5 and 2 (2 x 5 = 10), then 2.
+        assert [batch.tolist() for batch in length_batches([5, 2, 9, 2], 10)] == [[2], [0, 1], [3]]
+        assert length_batches([], 10) == []
+        assert np.concatenate(length_batches([3, 3, 3], 100)).tolist() == [0, 1, 2]

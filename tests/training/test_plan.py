@@ -1,0 +1,159 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosstune.training import Plan, Speed, Workload, plan
+from crosstune.training.plan import mean_pair_tokens
+
+# Question 7 tokens, passage 90, 3 special: every pair has 100. Speeds are divided by the caution 0.85: the
+# plan then reckons with exactly 1000 tokens a second in training and 10000 in scoring.
+WORK = Workload(
+    query_lengths=np.array([7, 7]),
+    passage_lengths=np.array([90, 90, 90]),
+    n_groups=80,
+    n_dev=50,
+    n_test=100,
+    depth=40,
+    n_models=1,
+)
+SPEED = Speed(1000 / 0.85, 10000 / 0.85)
+# Scoring a pair: 0.01 s. Judging: (50 + 100) x 40 x 0.01 = 60 s. A dev check: 50 x 20 x 0.01 = 10 s.
+# A step with 5 negatives: 8 x 6 x 100 / 1000 = 4.8 s, with 3: 3.2 s. An epoch: 80 / 8 = 10 steps.
+
+
+def planned(budget_s, work=WORK, **options):
+    return plan(work, SPEED, budget_s, **({"max_epochs": 4.0} | options))
+
+
+class TestByHand:
+    def test_everything_fits(self):
+        # 4 epochs: 40 x 4.8 = 192 s. Dev may take a fifth of that, 38.4 s: 3 checks of 10 s.
+        found = planned(10_000)
+        assert (found.max_length, found.n_negatives, found.n_steps, found.n_epochs) == (128, 5, 40, 4.0)
+        assert (found.n_evaluations, found.n_dev, found.dev_depth) == (3, 50, 20)
+        assert found.training_s == pytest.approx(192 + 30)
+        assert found.judging_s == pytest.approx(60)
+        assert found.fits
+
+    def test_fewer_epochs(self):
+        # 240 s, 180 after judging, 144 of them for steps: 30 of 4.8 s, 3 epochs. Dev: 28.8 s, 2 checks.
+        found = planned(240)
+        assert (found.n_negatives, found.n_steps, found.n_epochs, found.n_evaluations) == (5, 30, 3.0, 2)
+        assert found.training_s == pytest.approx(144 + 20)
+        assert found.fits
+
+    def test_fewer_negatives(self):
+        # 145 s, 85 after judging. 0.8 x 85 = 68, but two dev checks need 20: 65 for steps. 13 of 4.8 s are
+        # less than 1.5 epochs; 20 of 3.2 s are 2 epochs.
+        found = planned(145)
+        assert (found.n_negatives, found.n_steps, found.n_epochs) == (3, 20, 2.0)
+        assert found.training_s == pytest.approx(64 + 20)
+        assert found.fits
+
+    def test_shorter_pairs(self):
+        # Pairs of 290 tokens, cut at 256, then 192, then 128 tokens: a step with 3 negatives takes
+        # 8 x 4 x 0.128 = 4.096 s, scoring a pair 0.0128, judging 76.8 and a check 12.8 s. Of 200 s 123.2 are
+        # left, 97.6 for steps: 23. With 192: judging 115.2, 84.8 left, 46.4 for steps of 6.144 s: 7, too few.
+        work = replace(WORK, passage_lengths=np.array([280, 280]))
+        found = planned(200, work)
+        assert (found.max_length, found.n_negatives, found.n_steps) == (128, 3, 23)
+        assert found.fits
+
+    def test_a_tiny_budget(self):
+        # Judging alone takes longer: nothing fits, and the cheapest way takes a short epoch of 10 steps.
+        found = planned(30)
+        assert not found.fits
+        assert (found.n_steps, found.n_negatives, found.n_evaluations) == (10, 3, 2)
+        assert found.training_s == pytest.approx(32 + 20)
+
+    def test_two_models_to_judge(self):
+        # (50 + 2 x 100) x 40 x 0.01
+        assert planned(10_000, replace(WORK, n_models=2)).judging_s == pytest.approx(100)
+
+    def test_a_big_dev_set_is_sampled(self):
+        found = planned(10_000, replace(WORK, n_dev=1000, depth=10))
+        assert (found.n_dev, found.dev_depth) == (100, 10)
+        assert found.judging_s == pytest.approx((1000 + 100) * 10 * 0.01)
+
+    def test_steps_round_up_to_whole_batches(self):
+        # 81 groups: 11 steps an epoch, 44 for 4.
+        assert planned(10_000, replace(WORK, n_groups=81)).n_steps == 44
+
+    def test_a_cheap_check_is_made_ten_times_and_never_more_often_than_there_are_steps(self):
+        assert planned(10_000, replace(WORK, n_dev=1)).n_evaluations == 10
+        found = planned(10_000, replace(WORK, n_dev=1, n_groups=8), max_epochs=1.0)
+        assert (found.n_steps, found.n_evaluations) == (1, 1)
+
+    def test_fewer_negatives_than_asked_for_are_never_more(self):
+        assert planned(30, n_negatives=1).n_negatives == 1
+
+    def test_the_sentence_names_what_was_chosen(self):
+        assert planned(10_000).sentence() == (
+            "4.0 epochs (40 steps), 5 negatives a question, 128 tokens a pair; about 4 min of training and "
+            "60 s of judging"
+        )
+
+
+class TestLength:
+    def test_mean_tokens_are_cut(self):
+        # 7 + 3 + 10 = 20, 7 + 3 + 90 = 100, 7 + 3 + 300 = 310 cut at 128: mean 248 / 3.
+        work = replace(WORK, passage_lengths=np.array([10, 90, 300]))
+        assert mean_pair_tokens(work, 128) == pytest.approx(248 / 3)
+
+    @pytest.mark.parametrize(
+        ("longest_passage", "longest", "length"),
+        [(54, 256, 64), (55, 256, 96), (500, 256, 256), (90, 48, 48)],
+    )
+    def test_the_smallest_that_holds_most_pairs(self, longest_passage, longest, length):
+        work = replace(WORK, passage_lengths=np.full(40, longest_passage))
+        assert planned(10_000, work, longest=longest).max_length == length
+
+    def test_one_long_passage_in_forty_does_not_count(self):
+        work = replace(WORK, passage_lengths=np.array([50] * 39 + [500]))
+        assert planned(10_000, work).max_length == 64
+
+
+works = st.builds(
+    Workload,
+    query_lengths=st.lists(st.integers(3, 40), min_size=1, max_size=4).map(np.array),
+    passage_lengths=st.lists(st.integers(3, 600), min_size=1, max_size=6).map(np.array),
+    n_groups=st.integers(1, 5000),
+    n_dev=st.integers(1, 300),
+    n_test=st.integers(1, 300),
+    depth=st.integers(2, 100),
+    n_models=st.integers(1, 2),
+)
+speeds = st.builds(Speed, st.floats(100, 1e5), st.floats(100, 1e5))
+budgets = st.floats(1, 1e5)
+
+
+def same_way(one: Plan, other: Plan) -> bool:
+    return (one.max_length, one.n_negatives) == (other.max_length, other.n_negatives)
+
+
+@given(works, speeds, budgets, st.floats(0.2, 6))
+def test_a_plan_that_fits_keeps_the_budget(work, speed, budget_s, max_epochs):
+    found = plan(work, speed, budget_s, max_epochs=max_epochs)
+    assert found.n_steps >= 1
+    assert 1 <= found.n_evaluations <= min(10, found.n_steps)
+    if found.fits:
+        assert found.training_s + found.judging_s <= budget_s * (1 + 1e-9)
+        assert found.n_steps <= np.ceil(max_epochs * np.ceil(work.n_groups / 8))
+
+
+@given(works, speeds, budgets, st.floats(1, 3))
+def test_more_budget_never_gives_less(work, speed, budget_s, factor):
+    less, more = (plan(work, speed, b, max_epochs=4.0) for b in (budget_s, budget_s * factor))
+    assert more.fits or not less.fits
+    if same_way(less, more):
+        assert more.n_steps >= less.n_steps
+    elif less.fits:  # a richer way: longer pairs or more negatives
+        assert (more.max_length, more.n_negatives) > (less.max_length, less.n_negatives)
+
+
+@given(works, speeds)
+def test_a_tiny_budget_does_not_fit(work, speed):
+    assert not plan(work, speed, 1e-3, max_epochs=4.0).fits

@@ -1,0 +1,63 @@
+from itertools import accumulate
+
+import pytest
+import torch
+
+from crosstune.pair_encoding import PairEncoder
+from crosstune.training import measure_training
+
+
+def clock_of(durations):
+    """A clock by which the timed pieces of work last so long, one after the other."""
+    ticks = iter([tick for end, d in zip(accumulate(durations), durations, strict=True) for tick in (end - d, end)])
+    return lambda: next(ticks)
+
+
+@pytest.fixture
+def parts(load, bert):
+    loaded = load(bert)
+    encoder = PairEncoder(loaded.tokenizer, 32)
+    texts = encoder.tokenize(["refund", "paid to your card", "the billing page of every month"])
+    return loaded.model, encoder, [encoder.pair(texts[0], texts[1]), encoder.pair(texts[0], texts[2])]
+
+
+def test_by_the_clock(parts):
+    model, encoder, pairs = parts
+    n_tokens = sum(len(pair.ids) for pair in pairs)
+    durations = [
+        *(9.0 / 2, 2.0, 3.0),  # sdpa, fp32: the first warms up, 2 counts
+        *(6.0,),  # sdpa, bf16: hopeless at once, not repeated
+        *(1.0, 0.5, 0.75),  # eager, fp32: 0.5
+        *(3.0, 1.5, 1.0),  # eager, bf16: 1
+    ]
+    clock = clock_of(durations)
+    found = measure_training(model, encoder, pairs, clock)
+    assert [(f.attention, f.precision) for f in found] == [
+        ("eager", "fp32"),
+        ("eager", "bf16"),
+        ("sdpa", "fp32"),
+        ("sdpa", "bf16"),
+    ]
+    assert [f.tokens_per_s for f in found] == pytest.approx([n_tokens / s for s in (0.5, 1.0, 2.0, 6.0)])
+    with pytest.raises(StopIteration):
+        clock()
+
+
+def test_the_model_is_unchanged_and_has_no_gradients(parts):
+    model, encoder, pairs = parts
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert {f.attention for f in measure_training(model, encoder, pairs)} == {"sdpa", "eager"}
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_an_attention_that_the_model_lacks_is_left_out(parts, monkeypatch):
+    model, encoder, pairs = parts
+
+    def refuse(name):
+        if name == "sdpa":
+            raise ValueError("no such implementation")
+
+    monkeypatch.setattr(model, "set_attn_implementation", refuse)
+    assert {f.attention for f in measure_training(model, encoder, pairs)} == {"eager"}
