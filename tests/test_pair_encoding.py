@@ -93,6 +93,12 @@ class TestAgainstTheTokenizer:
             encoder.tokenize([text])[0].tolist() for text in texts
         ]
 
+    def test_half_a_surrogate_pair_is_read_as_a_question_mark(self, load, bert):
+        encoder = encoder_of(load, bert, 16)
+        broken, mark, whole = encoder.tokenize(["a refund \ud83d", "a refund ?", "a refund \U0001f600"])
+        assert broken.tolist() == mark.tolist()
+        assert whole.tolist()[:-1] == mark.tolist()[:-1]
+
 
 class TestCutting:
     # Words a..j are ids 5..14. The template has 3 special tokens, so 9 tokens leave room for 6.

@@ -74,7 +74,8 @@ class PairEncoder:
         """Token ids without special tokens, at most `max_length + 1` of them (one more tells of a cut tail)."""
         tokenized: list[NDArray[np.int32]] = []
         for start in range(0, len(texts), _TEXTS_PER_CALL):
-            block = list(texts[start : start + _TEXTS_PER_CALL])
+            # Half a surrogate pair, as cut JSON has it, would stop the tokenizer: it becomes a question mark.
+            block = [text.encode("utf-8", "replace").decode("utf-8") for text in texts[start : start + _TEXTS_PER_CALL]]
             ids = self.tokenizer(
                 block,
                 add_special_tokens=False,

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +20,7 @@ from crosstune.errors import ConfigError
 from crosstune.recipes import blog, judge, prepare
 from crosstune.recipes.blog import BLOG_BASE, example_pairs, train_qa_dict, tune_blog
 from crosstune.recipes.finished import FinishedRun
+from crosstune.recipes.run import longest_pair
 from crosstune.recipes.settings import TuneSettings
 from crosstune.retrieval import SentenceTransformerEmbedder
 from crosstune.training import Throughput
@@ -52,12 +52,17 @@ def write_csv(path: Path) -> Path:
 ARTICLES_RATE = blog._LEARNING_RATE
 
 
+def _in_fp32(checkpoint, precision):
+    """An embedder that measures nothing."""
+    return SentenceTransformerEmbedder(checkpoint, precision="fp32")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def steady() -> Iterator[None]:
     """Large steps, so that a tiny model moves at all; no timing, which makes one run differ from another."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blog, "_LEARNING_RATE", 3e-3)
-        embedder = partial(SentenceTransformerEmbedder, precision="fp32")
+        embedder = _in_fp32
         patch.setattr(prepare, "SentenceTransformerEmbedder", embedder)
         patch.setattr(blog, "measure_scoring", lambda *args: ("fp32", 1e4))
         patch.setattr(blog, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
@@ -185,27 +190,48 @@ def test_faults_and_differences_are_noted(done: SimpleNamespace) -> None:
     assert "also answer dev or test" not in notes
 
 
-def test_a_killed_run_ends_like_one_that_was_not(done: SimpleNamespace, settings: TuneSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("killed_at", "epochs_before", "epochs_after"),
+    [
+        # The checkpoint of epoch 4 is written after its error is said: epoch 4 is trained again.
+        ("Epoch 4", [1, 2, 3, 4], [4, 5, 6, 7, 8]),
+        ("On dev", [1, 2, 3, 4, 5, 6, 7, 8], []),
+    ],
+)
+def test_a_killed_run_ends_like_one_that_was_not(
+    done: SimpleNamespace,
+    settings: TuneSettings,
+    tmp_path: Path,
+    killed_at: str,
+    epochs_before: list[int],
+    epochs_after: list[int],
+) -> None:
     class Killed(BaseException):
         pass
 
-    def die_in_epoch_4(sentence: str) -> None:
+    def die(sentence: str) -> None:
         said.append(sentence)
-        if sentence.startswith("Epoch 4"):
+        if sentence.startswith(killed_at):
             raise Killed
 
     said: list[str] = []
-    with pytest.raises(Killed):
-        tune_blog(done.file, tmp_path / "run", settings, say=die_in_epoch_4)
     again: list[str] = []
     with shipped_whatever_it_learnt():
+        with pytest.raises(Killed):
+            tune_blog(done.file, tmp_path / "run", settings, say=die)
         report = tune_blog(done.file, tmp_path / "run", settings, say=again.append)
-    # The checkpoint of epoch 4 is written after its error is said: epoch 4 is trained again.
-    assert [epoch for epoch, _ in errors_said(said)] == [1, 2, 3, 4]
-    assert [epoch for epoch, _ in errors_said(again)] == [4, 5, 6, 7, 8]
-    assert errors_said(said[:-1]) + errors_said(again) == errors_said(done.said)
+    assert [epoch for epoch, _ in errors_said(said)] == epochs_before
+    assert [epoch for epoch, _ in errors_said(again)] == epochs_after
+    assert dict(errors_said(said + again)) == dict(errors_said(done.said))
     assert report.evaluation == done.report.evaluation
     assert report.report["notes"] == done.report.report["notes"]
+
+
+def test_a_complete_run_is_read_and_not_run_again(done: SimpleNamespace, settings: TuneSettings) -> None:
+    said: list[str] = []
+    assert tune_blog(done.file, done.folder, settings, say=said.append) == done.report
+    assert errors_said(said) == []
+    assert "--overwrite" in said[-1]
 
 
 def test_another_recipes_folder_is_refused(done: SimpleNamespace, settings: TuneSettings, tmp_path: Path) -> None:
@@ -273,8 +299,8 @@ def test_example_pairs_leave_out_the_questions_other_answers() -> None:
         ({"model_type": "bert", "max_position_embeddings": 130, "pad_token_id": 0}, 130),
     ],
 )
-def test_max_length(config: dict[str, object], expected: int) -> None:
-    assert blog._max_length(SimpleNamespace(**config)) == expected
+def test_longest_pair(config: dict[str, object], expected: int) -> None:
+    assert longest_pair(SimpleNamespace(**config), 512) == expected
 
 
 def test_a_fresh_head_that_learnt_nothing_is_said_and_not_shipped(
@@ -282,11 +308,12 @@ def test_a_fresh_head_that_learnt_nothing_is_said_and_not_shipped(
 ) -> None:
     said: list[str] = []
     report = tune_blog(done.file, tmp_path / "run", replace(settings, base=str(bare_bert)), say=said.append)
-    assert any("is a bare encoder: a new head is added" in line for line in said)
+    assert any("is a bare encoder: a new ranking head is added" in line for line in said)
     findings = {finding["code"]: finding for finding in report.report["health"]}
     # Balanced pairs: guessing costs ln 2.
     assert "0.693, the value of guessing" in findings["loss-at-chance"]["message"]
     assert "fresh-head" in findings
     assert report.verdict is not Verdict.BETTER
+    assert report.model is None
     assert not (tmp_path / "run/model").exists()
     assert "base" not in {row.name for row in report.evaluation.table}

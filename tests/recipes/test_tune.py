@@ -3,7 +3,6 @@
 import csv
 import json
 import random
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,12 +38,17 @@ def write_csv(path, n_rows=80):
     return path
 
 
+def _in_fp32(checkpoint, precision):
+    """An embedder that measures nothing."""
+    return SentenceTransformerEmbedder(checkpoint, precision="fp32")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def steady():
     """A step size that moves a tiny model, and no timing: a measured plan would differ from run to run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 3e-3)
-        patch.setattr(prepare, "SentenceTransformerEmbedder", partial(SentenceTransformerEmbedder, precision="fp32"))
+        patch.setattr(prepare, "SentenceTransformerEmbedder", _in_fp32)
         patch.setattr(recipe, "measure_scoring", lambda *args: ("fp32", 1e5))
         patch.setattr(recipe, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
         yield

@@ -105,6 +105,11 @@ class TestCollator:
         logits = torch.cat([part["input_ids"][:, 0].float() for part in batch["slices"]])
         assert logits[batch["position"]][batch["mask"]].tolist() == [1, 2, 3, 4, 5]
 
+    def test_a_short_group_before_a_long_one(self):
+        batch = GroupCollator(CountingEncoder(), slice_tokens=16)(self.GROUPS[::-1])
+        logits = torch.cat([part["input_ids"][:, 0].float() for part in batch["slices"]])
+        assert logits[batch["position"]][batch["mask"]].tolist() == [4, 5, 1, 2, 3]
+
     @pytest.mark.parametrize("loss", sorted(LOSSES))
     def test_padding_never_reaches_the_loss(self, loss):
         batch = GroupCollator(CountingEncoder(), slice_tokens=16)(self.GROUPS)

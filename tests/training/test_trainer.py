@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from crosstune.errors import ConfigError
 from crosstune.pair_encoding import PairEncoder
@@ -364,8 +365,9 @@ class TestResume:
         shutil.rmtree(tmp_path)
         self.killed_at(bert_setup, tmp_path, 4)
         marker.write_text(json.dumps(content | {"elapsed_s": 1000.0}))
-        result = bert_setup.train(tmp_path, replace(FAST, deadline_s=999.0), validate=scripted())
+        result = bert_setup.train(tmp_path, replace(FAST, deadline_s=999.0, keep="last"), validate=scripted())
         assert (result.n_steps, result.stopped) == (2, "deadline")
+        assert_same_weights(weights_of(result.model_path), load_file(tmp_path / "checkpoint-2/model.safetensors"))
 
     def test_checkpoints_by_time(self, bert_setup, tmp_path):
         settings = replace(FAST, n_evaluations=1, checkpoint_every_s=0.0)

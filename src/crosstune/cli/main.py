@@ -47,8 +47,9 @@ def _options(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 better or done, 3 not proven, 4 worse, 2 usage or bad input, 1 else."""
-    # The tokenizers' threads must not be forked, and the hub must not be asked unless a hub id is given.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Must stand before torch loads. Waiting threads that spin starve each other on a machine that others use too:
+    # measured 4 times slower there, and no faster on an idle one (docs/experiments.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = Console(stderr=True)
     try:
         app()

@@ -46,7 +46,7 @@ def tune(
     embedder: Annotated[
         str, typer.Option(help="Bi-encoder of the dense first stage: 'embedded', a folder, or a hub id.")
     ] = "embedded",
-    budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 10m, 1h.")] = "15m",
+    budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 10m, 1h.")] = "10m",
     depth: Annotated[int, typer.Option(help="Candidates of each question that are reranked.")] = 50,
     recipe: Annotated[
         Recipe,
@@ -83,14 +83,14 @@ def tune(
     Example: crosstune tune qa.csv --out runs/mine --budget 10m
     """
     from crosstune.data import LoadSettings, SplitSettings
-    from crosstune.recipes.blog import tune_blog
+    from crosstune.recipes.blog import BLOG_BASE, tune_blog
     from crosstune.recipes.settings import TuneSettings
     from crosstune.recipes.tune import tune as run
     from crosstune.report import text_table
 
     if pos_weight is not None and loss is not LossName.bce:
         raise ConfigError("--pos-weight belongs to --loss bce")
-    default_base = "BAAI/bge-reranker-base" if recipe is Recipe.blog else "embedded"
+    default_base = BLOG_BASE if recipe is Recipe.blog else "embedded"
     settings = TuneSettings(
         base=base or default_base,
         revision=revision,

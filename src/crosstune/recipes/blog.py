@@ -17,22 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
+from crosstune.checkpoints import Checkpoint
 from crosstune.data.nli import LABELS, NLIPair, build_nli_pairs
 from crosstune.errors import ConfigError
 from crosstune.pair_encoding import EncodedPair
 from crosstune.progress import Progress, silent
-from crosstune.recipes.finished import FinishedRun, read_finished
-from crosstune.recipes.judge import Tuned, judge
-from crosstune.recipes.prepare import (
-    Prepared,
-    Say,
-    Stopwatch,
-    first_stages,
-    read_and_split,
-    unheard,
-    write_split,
-)
+from crosstune.recipes.finished import FinishedRun
+from crosstune.recipes.judge import Tuned
+from crosstune.recipes.prepare import Prepared, Say, unheard
+from crosstune.recipes.run import load_base, longest_pair, run_recipe
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring
@@ -94,22 +87,11 @@ def tune_blog(
     """
     settings = settings or TuneSettings(base=BLOG_BASE)
     resolved = _resolved(settings)
-    stopwatch = Stopwatch()
-    base = resolve(settings.base, settings.revision)
-    with stopwatch.stage("read"):
-        loaded, splits = read_and_split(Path(path), settings, progress, say)
-    identity = {"recipe": "blog", "settings": resolved, "base_revision": base.revision}
-    identity["data_fingerprint"] = loaded.collection.fingerprint
-    folder = RunFolder(Path(out), identity, overwrite)
-    if folder.complete:
-        say(f"{folder.path} holds this run, complete; pass --overwrite to run it again.")
-        return read_finished(folder)
-    prepared = first_stages(loaded, splits, settings, folder, stopwatch, progress, say)
-    write_split(prepared, folder)
-    tuned = _train(prepared, base, settings, resolved, folder, progress, say)
-    report = judge(tuned, prepared, settings, folder, progress, say)
-    folder.finish(verdict=report.verdict.value)
-    return read_finished(folder)
+
+    def train_pairs(prepared: Prepared, base: Checkpoint, folder: RunFolder) -> Tuned:
+        return _train(prepared, base, settings, resolved, folder, progress, say)
+
+    return run_recipe(train_pairs, path, out, settings, resolved, overwrite=overwrite, progress=progress, say=say)
 
 
 def train_qa_dict(prepared: Prepared) -> dict[str, dict[str, str]]:
@@ -145,12 +127,9 @@ def _train(
     progress: Progress,
     say: Say,
 ) -> Tuned:
-    model, tokenizer = load_reranker(base, dropout=0.0, seed=settings.seed)
-    model.to(best_device())
-    if base.kind is CheckpointKind.ENCODER:
-        say(f"Base {base.name!r} is a bare encoder: a new head is added and learnt from your data alone.")
+    model, tokenizer = load_base(base, settings.seed, say)
     pairs = build_nli_pairs(train_qa_dict(prepared), settings.seed)
-    max_length = _max_length(model.config)
+    max_length = longest_pair(model.config, _LONGEST)
     scorer = TorchScorer(model, tokenizer, max_length)
     encoded = scorer.encode([(pair.query, pair.passage) for pair in pairs])
     with prepared.stopwatch.stage("measure speed"):
@@ -233,13 +212,6 @@ def _resolved(settings: TuneSettings) -> dict[str, Any]:
             "(--pos-weight); leave them out, or use the default recipe"
         )
     return settings.to_json() | {"recipe": "blog", "loss": "bce", "pos_weight": 1.0, "budget_s": None}
-
-
-def _max_length(config: Any) -> int:
-    """512, or less for a model that has fewer positions."""
-    # RoBERTa's family counts positions from behind the padding index: these first ones are never used.
-    unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-    return int(min(_LONGEST, config.max_position_embeddings - unused))
 
 
 def _measure(

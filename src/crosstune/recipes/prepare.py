@@ -22,7 +22,7 @@ from crosstune.data import (
     splits_from_user,
     write_qrels,
 )
-from crosstune.evaluation import per_query, smallest_detectable_gain
+from crosstune.evaluation import HEADLINE, per_query, smallest_detectable_gain
 from crosstune.language import detect_language
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Embedder
@@ -138,7 +138,11 @@ def first_stages(
     """Rank candidates by BM25, dense and hybrid search, and choose on dev whose candidates are reranked."""
     collection = loaded.collection
     with stopwatch.stage("first stage"):
-        embedder = CachedEmbedder(SentenceTransformerEmbedder(resolve(settings.embedder)), folder.cache)
+        # A continued run must not measure anew: another precision would mean other vectors and other negatives.
+        precision = folder.recall("embedder_precision") or "auto"
+        bi_encoder = SentenceTransformerEmbedder(resolve(settings.embedder), precision=precision)
+        folder.remember(embedder_precision=bi_encoder.precision)
+        embedder = CachedEmbedder(bi_encoder, folder.cache)
         retrievers = make_first_stages(collection, embedder, progress)
         judged = _queries(collection, splits.dev + splits.test)
         runs = {retriever.name: retriever.retrieve(judged, settings.depth, progress) for retriever in retrievers}
@@ -201,14 +205,17 @@ def _queries(collection: Collection, query_ids: tuple[str, ...]) -> list[Query]:
 
 
 def _choose(runs: Mapping[str, Run], collection: Collection, dev: tuple[str, ...], depth: int) -> str:
-    """The first stage that finds most: a reranker can only reorder what it is given. nDCG@10 breaks ties."""
+    """The first stage that ranks best on dev, then the one that finds most.
+
+    By nDCG@10 rather than recall, since the shipped ranking is a fusion with its score and may be nothing but it.
+    """
     recall = f"R@{depth}"
 
-    def found(name: str) -> tuple[float, float]:
-        values = per_query(runs[name], collection.qrels, dev, (recall, "nDCG@10"))
-        return float(np.mean(values[recall])), float(np.mean(values["nDCG@10"]))
+    def quality(name: str) -> tuple[float, float]:
+        values = per_query(runs[name], collection.qrels, dev, (HEADLINE, recall))
+        return float(np.mean(values[HEADLINE])), float(np.mean(values[recall]))
 
-    return max(runs, key=found)
+    return max(runs, key=quality)
 
 
 def _audit_sentence(audit: Audit, collection: Collection) -> str:

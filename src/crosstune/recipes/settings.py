@@ -30,7 +30,7 @@ class TuneSettings:
     base: str = EMBEDDED
     revision: str | None = None
     embedder: str = EMBEDDED
-    budget_s: float = 900.0
+    budget_s: float = 600.0
     depth: int = 50
     loss: str = "lce"
     pos_weight: float | None = None

@@ -9,23 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
+from crosstune.checkpoints import Checkpoint, CheckpointKind
 from crosstune.data import near_duplicate_passages
 from crosstune.evaluation import HEADLINE, per_query
 from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import Progress, silent
-from crosstune.recipes.finished import FinishedRun, read_finished
-from crosstune.recipes.judge import Tuned, judge, score_run, select
-from crosstune.recipes.prepare import (
-    Prepared,
-    Say,
-    Stopwatch,
-    first_stages,
-    read_and_split,
-    unheard,
-    write_split,
-)
+from crosstune.recipes.finished import FinishedRun
+from crosstune.recipes.judge import Tuned, score_run, select
+from crosstune.recipes.prepare import Prepared, Say, unheard
+from crosstune.recipes.run import load_base, longest_pair, run_recipe
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring, rerank
@@ -90,22 +83,12 @@ def tune(
         MissingExtraError: The extra `train` is not installed.
     """
     settings = settings or TuneSettings()
-    stopwatch = Stopwatch()
-    base = resolve(settings.base, settings.revision)
-    with stopwatch.stage("read"):
-        loaded, splits = read_and_split(Path(path), settings, progress, say)
-    identity = {"recipe": "default", "settings": settings.to_json(), "base_revision": base.revision}
-    identity["data_fingerprint"] = loaded.collection.fingerprint
-    folder = RunFolder(Path(out), identity, overwrite)
-    if folder.complete:
-        say(f"{folder.path} holds this run, complete; pass --overwrite to run it again.")
-        return read_finished(folder)
-    prepared = first_stages(loaded, splits, settings, folder, stopwatch, progress, say)
-    write_split(prepared, folder)
-    tuned = _train(prepared, base, settings, folder, progress, say)
-    report = judge(tuned, prepared, settings, folder, progress, say)
-    folder.finish(verdict=report.verdict.value)
-    return read_finished(folder)
+
+    def train_groups(prepared: Prepared, base: Checkpoint, folder: RunFolder) -> Tuned:
+        return _train(prepared, base, settings, folder, progress, say)
+
+    resolved = settings.to_json() | {"recipe": "default"}
+    return run_recipe(train_groups, path, out, settings, resolved, overwrite=overwrite, progress=progress, say=say)
 
 
 def _train(
@@ -117,10 +100,7 @@ def _train(
     say: Say,
 ) -> Tuned:
     stopwatch = prepared.stopwatch
-    model, tokenizer = load_reranker(base, dropout=0.0, seed=settings.seed)
-    model.to(best_device())
-    if base.kind is CheckpointKind.ENCODER:
-        say(f"Base {base.name!r} is a bare encoder: a new ranking head is added and learnt from your data alone.")
+    model, tokenizer = load_base(base, settings.seed, say)
     with stopwatch.stage("measure speed"):
         measured = _measure(model, tokenizer, prepared, base, settings, folder)
     chosen = measured.plan
@@ -209,7 +189,7 @@ def _measure(
     if remembered is not None:
         return _Measured(**{**remembered, "plan": Plan(**remembered["plan"])})
     collection, splits = prepared.collection, prepared.splits
-    longest = min(_LONGEST[best_device().type], model.config.max_position_embeddings - 2)
+    longest = longest_pair(model.config, _LONGEST[best_device().type])
     pairs = _sample_pairs(collection, splits.train, settings.seed)
     encoder = PairEncoder(tokenizer, longest)
     scoring_precision, scoring_speed = measure_scoring(model, tokenizer, longest, pairs)

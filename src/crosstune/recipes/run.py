@@ -1,0 +1,77 @@
+"""The story that all tuning recipes share: read, split, rank candidates, train in the recipe's way, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
+from crosstune.progress import Progress
+from crosstune.recipes.finished import FinishedRun, read_finished
+from crosstune.recipes.judge import Tuned, judge
+from crosstune.recipes.prepare import Prepared, Say, Stopwatch, first_stages, read_and_split, write_split
+from crosstune.recipes.run_folder import RunFolder
+from crosstune.recipes.settings import TuneSettings
+from crosstune.scoring import best_device
+
+Train = Callable[[Prepared, Checkpoint, RunFolder], Tuned]
+
+
+def run_recipe(
+    train: Train,
+    path: str | Path,
+    out: str | Path,
+    settings: TuneSettings,
+    resolved: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    progress: Progress,
+    say: Say,
+) -> FinishedRun:
+    """Run a recipe from the user's file to the verdict, or continue it, or read it when it is complete.
+
+    Args:
+        train: How this recipe trains.
+        path: The user's data.
+        out: The run folder.
+        settings: How to read, split and judge.
+        resolved: All that decides the result, the recipe's name included: the run's identity.
+        overwrite: Replace a run that the folder holds.
+        progress, say: Told of the work.
+    """
+    stopwatch = Stopwatch()
+    base = resolve(settings.base, settings.revision)
+    with stopwatch.stage("read"):
+        loaded, splits = read_and_split(Path(path), settings, progress, say)
+    identity = {
+        "recipe": resolved["recipe"],
+        "settings": resolved,
+        "base_revision": base.revision,
+        "data_fingerprint": loaded.collection.fingerprint,
+    }
+    folder = RunFolder(Path(out), identity, overwrite)
+    if folder.complete:
+        say(f"{folder.path} holds this run, complete; pass --overwrite to run it again.")
+        return read_finished(folder)
+    prepared = first_stages(loaded, splits, settings, folder, stopwatch, progress, say)
+    write_split(prepared, folder)
+    tuned = train(prepared, base, folder)
+    report = judge(tuned, prepared, settings, folder, progress, say)
+    folder.finish(verdict=report.verdict.value)
+    return read_finished(folder)
+
+
+def load_base(base: Checkpoint, seed: int, say: Say) -> tuple[Any, Any]:
+    """Model, on the best device and without dropout, and tokenizer; a fresh head is said."""
+    model, tokenizer = load_reranker(base, dropout=0.0, seed=seed)
+    if base.kind is CheckpointKind.ENCODER:
+        say(f"Base {base.name!r} is a bare encoder: a new ranking head is added and learnt from your data alone.")
+    return model.to(best_device()), tokenizer
+
+
+def longest_pair(config: Any, limit: int) -> int:
+    """Most tokens of a pair: the limit, or less for a model that has fewer positions."""
+    # RoBERTa's family counts positions from behind the padding index: these first ones are never used.
+    unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    return int(min(limit, config.max_position_embeddings - unused))
