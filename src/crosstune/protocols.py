@@ -21,7 +21,7 @@ class Retriever(Protocol):
         ...
 
     def retrieve(self, queries: Sequence[Query], depth: int, progress: Progress = silent) -> Run:
-        """Rank up to `depth` candidates for each query, best first. Equal scores keep corpus order."""
+        """Rank up to `depth` candidates for each query, best first; equal scores in an order that never changes."""
         ...
 
 

@@ -3,15 +3,15 @@
 import csv
 import json
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.conftest import TOPICS
 
 from crosstune.cli.main import main
 from crosstune.data import SplitSettings
-from crosstune.errors import ConfigError
+from crosstune.errors import ConfigError, LeakageError
 from crosstune.recipes import prepare
 from crosstune.recipes import tune as recipe
 from crosstune.recipes.evaluate import evaluate_model
@@ -21,7 +21,37 @@ from crosstune.retrieval import SentenceTransformerEmbedder
 from crosstune.training import Throughput
 from crosstune.types import Verdict
 
-WORDS = sorted({word for text in TOPICS.values() for word in text.split()})
+WORDS = [
+    "reset",
+    "password",
+    "link",
+    "mail",
+    "invoice",
+    "month",
+    "billing",
+    "page",
+    "refund",
+    "card",
+    "thirty",
+    "days",
+    "export",
+    "report",
+    "table",
+    "menu",
+    "top",
+    "plan",
+    "basic",
+    "team",
+    "phone",
+    "guests",
+    "download",
+    "paid",
+    "lost",
+    "where",
+    "free",
+    "order",
+    "change",
+]
 
 
 def write_csv(path, n_rows=80):
@@ -166,6 +196,40 @@ def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path):
     assert {"nan-loss", "nan-scores"} & {finding["code"] for finding in result.report["health"]}
     assert result.model is None
     assert result.verdict is not Verdict.BETTER
+
+
+def write_split_csv(path, leak=False):
+    """60 rows that name their split; a leak repeats a test question, differently punctuated, in train."""
+    plain = write_csv(path.with_name("plain.csv"), n_rows=60).read_text(encoding="utf-8").splitlines()
+    rows = [line for line in plain[1:] if not line.endswith(",")]
+    lines = [
+        f"{line},{'test' if number % 4 == 0 else 'dev' if number % 4 == 1 else 'train'}"
+        for number, line in enumerate(rows)
+    ]
+    if leak:
+        question = rows[0].split(",")[0]
+        lines.append(f"{question.replace('?', ' now?')},another answer of other words entirely,train")
+    path.write_text("\n".join(["Question,Answer,Split", *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_splits_of_the_user_are_taken_as_they_are(settings, tmp_path):
+    result = recipe.tune(write_split_csv(tmp_path / "qa.csv"), tmp_path / "run", settings)
+    # 54 usable rows: numbers 0, 4, ... 52 are test (14), 1, 5, ... 53 dev (14), the other 26 train.
+    assert result.report["split"] == {"train": 26, "dev": 14, "test": 14, "seed": None}
+
+
+def test_a_leak_between_the_users_splits_stops_the_run(settings, tmp_path):
+    with pytest.raises(LeakageError, match="--drop-leaks"):
+        recipe.tune(write_split_csv(tmp_path / "qa.csv", leak=True), tmp_path / "run", settings)
+
+
+def test_dropping_leaks_says_so_and_goes_on(settings, tmp_path):
+    said = []
+    forgiving = replace(settings, drop_leaks=True)
+    result = recipe.tune(write_split_csv(tmp_path / "qa.csv", leak=True), tmp_path / "run", forgiving, say=said.append)
+    assert result.report["split"]["train"] == 26
+    assert any("Left out 1 train and dev questions" in line for line in said)
 
 
 def test_predict_and_rank_use_the_stored_scale(done, tmp_path):
