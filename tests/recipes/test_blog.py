@@ -17,7 +17,7 @@ import pytest
 from crosstune.data import SplitSettings
 from crosstune.data.nli import NLIPair, build_nli_pairs
 from crosstune.errors import ConfigError
-from crosstune.recipes import blog, judge, prepare
+from crosstune.recipes import blog, choose, prepare
 from crosstune.recipes.blog import BLOG_BASE, example_pairs, train_qa_dict, tune_blog
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.run import longest_pair
@@ -79,7 +79,7 @@ def settings(bert: Path, bare_bert: Path) -> TuneSettings:
 def shipped_whatever_it_learnt() -> Iterator[None]:
     """Two random layers learn nothing in 40 steps and are rightly refused; this shows what would be saved."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "check_losses", lambda losses, chance: ())
+        patch.setattr(choose, "check_losses", lambda losses, chance: ())
         yield
 
 

@@ -12,14 +12,14 @@ import pytest
 from crosstune.cli.main import main
 from crosstune.data import SplitSettings
 from crosstune.errors import ConfigError, LeakageError
-from crosstune.recipes import prepare
+from crosstune.recipes import choose, prepare
 from crosstune.recipes import tune as recipe
 from crosstune.recipes.evaluate import evaluate_model
 from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.use import predict_file, rank_file
 from crosstune.retrieval import SentenceTransformerEmbedder
 from crosstune.training import Throughput
-from crosstune.types import Verdict
+from crosstune.types import Candidate, Run, ScoreKind, Verdict
 
 WORDS = [
     "reset",
@@ -97,7 +97,7 @@ def done(tmp_path_factory, settings):
     said = []
     with pytest.MonkeyPatch.context() as patch:
         # Random layers learn little in a few steps and are rightly refused; this shows what would be saved.
-        patch.setattr("crosstune.recipes.judge.check_losses", lambda losses, chance: ())
+        patch.setattr("crosstune.recipes.choose.check_losses", lambda losses, chance: ())
         result = recipe.tune(write_csv(folder / "qa.csv"), folder / "run", settings, say=said.append)
     return SimpleNamespace(result=result, folder=folder / "run", file=folder / "qa.csv", said=said)
 
@@ -153,7 +153,7 @@ def test_a_complete_run_is_read_and_not_repeated(done, settings):
 
 def test_the_same_seed_gives_the_same_figures(done, settings, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("crosstune.recipes.judge.check_losses", lambda losses, chance: ())
+        patch.setattr("crosstune.recipes.choose.check_losses", lambda losses, chance: ())
         again = recipe.tune(done.file, tmp_path / "run", settings)
     assert again.report["table"] == done.result.report["table"]
     assert again.report["comparisons"] == done.result.report["comparisons"]
@@ -166,7 +166,7 @@ def test_a_stopped_run_continues_and_ends_like_one_that_was_not_stopped(done, se
 
     first = next(line for line in done.said if line.startswith("Step")).split(":")[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("crosstune.recipes.judge.check_losses", lambda losses, chance: ())
+        patch.setattr("crosstune.recipes.choose.check_losses", lambda losses, chance: ())
         with pytest.raises(KeyboardInterrupt):
             recipe.tune(done.file, tmp_path / "run", settings, say=stop)
         said = []
@@ -230,6 +230,30 @@ def test_dropping_leaks_says_so_and_goes_on(settings, tmp_path):
     result = recipe.tune(write_split_csv(tmp_path / "qa.csv", leak=True), tmp_path / "run", forgiving, say=said.append)
     assert result.report["split"]["train"] == 26
     assert any("Left out 1 train and dev questions" in line for line in said)
+
+
+def test_bf16_that_orders_dev_candidates_differently_is_not_used(monkeypatch, done):
+    """Precision is chosen on dev: a scorer whose bf16 order is reversed must give way to float32."""
+
+    class Scorer:
+        def __init__(self, model, tokenizer, max_length, precision):
+            self.precision = precision
+
+        def score(self, pairs, progress):
+            logits = np.arange(len(pairs), dtype=float)
+            return SimpleNamespace(logits=-logits if self.precision == bad else logits, truncated_share=0.0)
+
+    monkeypatch.setattr(choose, "TorchScorer", Scorer)
+    tuned = SimpleNamespace(model=SimpleNamespace(to=lambda d: None), tokenizer=None, max_length=8, precision="bf16")
+    run = Run("dense", 4, ScoreKind.SIMILARITY, {"q": tuple(Candidate(f"p{i}", 0.0, i + 1) for i in range(4))})
+    collection = SimpleNamespace(
+        passages={f"p{i}": SimpleNamespace(full_text="") for i in range(4)}, queries={"q": SimpleNamespace(text="")}
+    )
+    prepared = SimpleNamespace(splits=SimpleNamespace(dev=("q",)), collection=collection, candidates=run)
+    bad = "bf16"
+    assert choose.scorer_for(tuned, prepared).precision == "fp32"
+    bad = "none"
+    assert choose.scorer_for(tuned, prepared).precision == "bf16"
 
 
 def test_predict_and_rank_use_the_stored_scale(done, tmp_path):

@@ -22,8 +22,8 @@ from crosstune.data.nli import LABELS, NLIPair, build_nli_pairs
 from crosstune.errors import ConfigError
 from crosstune.pair_encoding import EncodedPair
 from crosstune.progress import Progress, silent
+from crosstune.recipes.choose import Tuned
 from crosstune.recipes.finished import FinishedRun
-from crosstune.recipes.judge import Tuned
 from crosstune.recipes.prepare import Prepared, Say, unheard
 from crosstune.recipes.run import load_base, longest_pair, run_recipe
 from crosstune.recipes.run_folder import RunFolder

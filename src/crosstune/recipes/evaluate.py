@@ -11,7 +11,7 @@ from crosstune.data import read_beir, write_run
 from crosstune.errors import ConfigError
 from crosstune.evaluation import ceiling, evaluate
 from crosstune.progress import Progress, silent
-from crosstune.recipes.judge import score_run
+from crosstune.recipes.choose import score_run
 from crosstune.recipes.prepare import make_first_stages
 from crosstune.retrieval import CachedEmbedder, SentenceTransformerEmbedder
 from crosstune.scoring import Reranker, rerank

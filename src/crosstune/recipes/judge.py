@@ -3,90 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crosstune.bundle import ModelBundle, save_bundle
-from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker
+from crosstune.checkpoints import CheckpointKind, load_reranker
 from crosstune.data import write_run
-from crosstune.errors import ConfigError
 from crosstune.evaluation import (
     HEADLINE,
-    best_row,
     ceiling,
-    check_losses,
-    check_scores,
-    check_truncation,
     evaluate,
-    fit_calibration,
-    fresh_head,
     per_query,
     verdict,
     verdict_sentence,
 )
 from crosstune.progress import Progress
+from crosstune.recipes.choose import Choice, Logits, Tuned, choose_on_dev, score_run, scorer_for, select
 from crosstune.recipes.prepare import Prepared, Say
 from crosstune.recipes.run_folder import RunFolder, package_versions
 from crosstune.recipes.settings import TuneSettings
-from crosstune.report import TuneReport, pick_examples, pick_unjudged, to_json, write_html, write_json
-from crosstune.scoring import Precision, TorchScorer, best_device, choose_weight, rerank
-from crosstune.training import TrainingResult
+from crosstune.report import TuneReport, pick_examples, pick_unjudged, write_html, write_json
+from crosstune.scoring import TorchScorer, best_device, rerank
 from crosstune.types import (
-    Calibration,
-    Collection,
     EvalReport,
-    Fusion,
-    HealthFinding,
     Run,
     ScoreKind,
-    Verdict,
 )
-
-Logits = dict[str, NDArray[np.float64]]
-
-_UNCALIBRATED = Calibration(temperature=1.0, bias=0.0, threshold=0.5, precision=0.0, recall=0.0, n=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """A model as a recipe hands it over to be judged.
-
-    Attributes:
-        model, tokenizer: transformers objects, float32.
-        base: What it was tuned from.
-        max_length: Most tokens of a pair.
-        precision: To score with on this machine.
-        training: How training went.
-        chance_loss: The loss of a model that has learnt nothing.
-        settings: Resolved settings of the recipe, for the artefacts.
-        notes: What the reader must know about this recipe.
-    """
-
-    model: Any
-    tokenizer: Any
-    base: Checkpoint
-    max_length: int
-    precision: Precision
-    training: TrainingResult
-    chance_loss: float
-    settings: Mapping[str, Any]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """What dev decided."""
-
-    fusion: Fusion
-    calibration: Calibration
-    health: tuple[HealthFinding, ...]
-
-    @property
-    def healthy(self) -> bool:
-        return not any(finding.fatal for finding in self.health)
 
 
 def judge(
@@ -101,15 +44,14 @@ def judge(
         folder: Where everything goes.
         progress, say: Told of the work.
     """
-    scorer = TorchScorer(tuned.model.to(best_device()), tuned.tokenizer, tuned.max_length, tuned.precision)
     splits, stopwatch = prepared.splits, prepared.stopwatch
     with stopwatch.stage("choose on dev"):
-        dev_logits, dev_cut = score_run(scorer, prepared.collection, prepared.candidates, splits.dev, progress)
-        choice = _choose_on_dev(dev_logits, dev_cut, prepared, tuned)
-    say(_choice_sentence(choice))
+        scorer = scorer_for(tuned, prepared)
+        choice = choose_on_dev(tuned, prepared, scorer, progress)
+    say(choice.sentence())
     with stopwatch.stage("judge on test"):
         test_logits, _ = score_run(scorer, prepared.collection, prepared.candidates, splits.test, progress)
-        base_logits = _score_base(tuned, prepared, progress)
+        base_logits = _score_base(tuned, choice, prepared, progress)
         runs = _test_runs(test_logits, base_logits, prepared, choice)
         baselines = _baselines(runs, prepared)
         evaluation = _evaluate(runs, baselines, prepared, settings)
@@ -118,70 +60,16 @@ def judge(
     return report
 
 
-def score_run(
-    scorer: TorchScorer, collection: Collection, run: Run, query_ids: Sequence[str], progress: Progress
-) -> tuple[Logits, float]:
-    """Logits of a run's candidates, in their order, and the share of pairs that were cut."""
-    texts = {
-        query_id: [collection.passages[c.passage_id].full_text for c in run.candidates.get(query_id, ())]
-        for query_id in query_ids
-    }
-    pairs = [(collection.queries[query_id].text, text) for query_id in query_ids for text in texts[query_id]]
-    scored = scorer.score(pairs, progress)
-    ends = np.cumsum([len(texts[query_id]) for query_id in query_ids])[:-1]
-    return dict(zip(query_ids, np.split(scored.logits, ends), strict=True)), scored.truncated_share
-
-
-def select(run: Run, query_ids: Sequence[str]) -> Run:
-    """The part of a run that answers these questions."""
-    return replace(run, candidates={q: run.candidates[q] for q in query_ids if q in run.candidates})
-
-
-def _choose_on_dev(logits: Logits, cut: float, prepared: Prepared, tuned: Tuned) -> _Choice:
-    dev, qrels = prepared.splits.dev, prepared.collection.qrels
-    candidates = select(prepared.candidates, dev)
-    training = tuned.training
-    health = check_scores({query_id: scores.tolist() for query_id, scores in logits.items()})
-    health += check_losses(training.losses, tuned.chance_loss) + check_truncation(cut)
-    if tuned.base.kind is CheckpointKind.ENCODER:
-        health += (fresh_head(tuned.base.name),)
-    if any(finding.fatal for finding in health):
-        return _Choice(Fusion(prepared.chosen, 0.0), _UNCALIBRATED, health)
-
-    def on_dev(weight: float) -> float:
-        run = rerank(candidates, logits, "dev", weight)
-        return float(np.mean(per_query(run, qrels, dev, (HEADLINE,))[HEADLINE]))
-
-    weight, _ = choose_weight(on_dev)
-    labels = {
-        query_id: [qrels[query_id].get(c.passage_id, 0) for c in candidates.candidates[query_id]] for query_id in logits
-    }
-    try:
-        calibration = fit_calibration({q: scores.tolist() for q, scores in logits.items()}, labels)
-    except ConfigError as error:
-        calibration = _UNCALIBRATED
-        health += (HealthFinding("not-calibrated", False, f"Probabilities could not be calibrated: {error}"),)
-    return _Choice(Fusion(prepared.chosen, weight), calibration, health)
-
-
-def _choice_sentence(choice: _Choice) -> str:
-    if not choice.healthy:
-        fatal = next(finding for finding in choice.health if finding.fatal)
-        return f"The tuned model is not fit to ship: {fatal.message}"
-    weight, first_stage = choice.fusion.weight, choice.fusion.first_stage
-    return f"On dev the best ranking takes {weight:.0%} of the reranker and {1 - weight:.0%} of {first_stage}."
-
-
-def _score_base(tuned: Tuned, prepared: Prepared, progress: Progress) -> Logits | None:
+def _score_base(tuned: Tuned, choice: Choice, prepared: Prepared, progress: Progress) -> Logits | None:
     """The untuned base on the same candidates, when the base is a reranker."""
     if tuned.base.kind is not CheckpointKind.RERANKER:
         return None
     model, tokenizer = load_reranker(tuned.base, dropout=0.0)
-    scorer = TorchScorer(model.to(best_device()), tokenizer, tuned.max_length, tuned.precision)
+    scorer = TorchScorer(model.to(best_device()), tokenizer, tuned.max_length, choice.precision)
     return score_run(scorer, prepared.collection, prepared.candidates, prepared.splits.test, progress)[0]
 
 
-def _test_runs(logits: Logits, base_logits: Logits | None, prepared: Prepared, choice: _Choice) -> dict[str, Run]:
+def _test_runs(logits: Logits, base_logits: Logits | None, prepared: Prepared, choice: Choice) -> dict[str, Run]:
     test = prepared.splits.test
     candidates = select(prepared.candidates, test)
     runs = {name: select(run, test) for name, run in prepared.first_stages.items()}
@@ -233,7 +121,7 @@ def _report(
     tuned: Tuned,
     prepared: Prepared,
     settings: TuneSettings,
-    choice: _Choice,
+    choice: Choice,
     evaluation: EvalReport,
     runs: Mapping[str, Run],
     baselines: Sequence[str],
@@ -261,7 +149,7 @@ def _report(
     )
 
 
-def _shipping_notes(choice: _Choice, prepared: Prepared, baselines: Sequence[str]) -> tuple[str, ...]:
+def _shipping_notes(choice: Choice, prepared: Prepared, baselines: Sequence[str]) -> tuple[str, ...]:
     fusion = choice.fusion
     shipped = {0.0: f"{fusion.first_stage} as it is", 1.0: "the tuned reranker alone"}.get(
         fusion.weight,
@@ -297,7 +185,7 @@ def _write(
     report: TuneReport,
     runs: Mapping[str, Run],
     tuned: Tuned,
-    choice: _Choice,
+    choice: Choice,
     prepared: Prepared,
     settings: TuneSettings,
     folder: RunFolder,
@@ -314,7 +202,7 @@ def _write(
             base_model=tuned.base.name,
             base_revision=tuned.base.revision,
             data_fingerprint=prepared.collection.fingerprint,
-            precision=tuned.precision,
+            precision=choice.precision,
             calibration=choice.calibration,
             fusion=fusion,
             settings=tuned.settings,
@@ -323,6 +211,3 @@ def _write(
         save_bundle(bundle, tuned.model.cpu(), tuned.tokenizer)
     write_json(report, folder.path / "report.json")
     write_html(report, folder.path / "report.html")
-
-
-__all__ = ["Tuned", "Verdict", "best_row", "judge", "score_run", "select", "to_json"]

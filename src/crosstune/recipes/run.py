@@ -8,8 +8,9 @@ from typing import Any
 
 from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
 from crosstune.progress import Progress
+from crosstune.recipes.choose import Tuned
 from crosstune.recipes.finished import FinishedRun, read_finished
-from crosstune.recipes.judge import Tuned, judge
+from crosstune.recipes.judge import judge
 from crosstune.recipes.prepare import Prepared, Say, Stopwatch, first_stages, read_and_split, write_split
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings

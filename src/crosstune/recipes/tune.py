@@ -15,8 +15,8 @@ from crosstune.evaluation import HEADLINE, per_query
 from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import Progress, silent
+from crosstune.recipes.choose import Tuned, score_run, select
 from crosstune.recipes.finished import FinishedRun
-from crosstune.recipes.judge import Tuned, score_run, select
 from crosstune.recipes.prepare import Prepared, Say, unheard
 from crosstune.recipes.run import load_base, longest_pair, run_recipe
 from crosstune.recipes.run_folder import RunFolder
