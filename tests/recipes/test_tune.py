@@ -12,7 +12,7 @@ import pytest
 from crosstune.cli.main import main
 from crosstune.data import SplitSettings
 from crosstune.errors import ConfigError, LeakageError
-from crosstune.recipes import choose, prepare
+from crosstune.recipes import choose, measure, prepare
 from crosstune.recipes import tune as recipe
 from crosstune.recipes.evaluate import evaluate_model
 from crosstune.recipes.settings import TuneSettings
@@ -79,8 +79,8 @@ def steady():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 3e-3)
         patch.setattr(prepare, "SentenceTransformerEmbedder", _in_fp32)
-        patch.setattr(recipe, "measure_scoring", lambda *args: ("fp32", 1e5))
-        patch.setattr(recipe, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
+        patch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1e5))
+        patch.setattr(measure, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
         yield
 
 

@@ -1,0 +1,90 @@
+"""What this machine can do with this model, and what the budget buys on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from crosstune.checkpoints import Checkpoint, CheckpointKind
+from crosstune.pair_encoding import PairEncoder
+from crosstune.recipes.prepare import Prepared
+from crosstune.recipes.run import longest_pair
+from crosstune.recipes.run_folder import RunFolder
+from crosstune.recipes.settings import TuneSettings
+from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring
+from crosstune.training import Plan, Speed, Workload, measure_training, plan
+from crosstune.types import Collection
+
+# Longest pairs considered: beyond them a CPU has no time, and few answers have their point there.
+_LONGEST = {"cpu": 256, "cuda": 512}
+BATCH_GROUPS = 8
+_PAIRS_TO_TIME = 24
+# A fresh head has to be learnt from nothing; a reranker only adapted, and forgets when pushed on.
+_MAX_EPOCHS = {CheckpointKind.ENCODER: 4.0, CheckpointKind.RERANKER: 3.0}
+# Left of the budget for statistics, report and saving.
+_CLOSING_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured on this machine and chosen for this run; kept in the manifest for a continuation."""
+
+    plan: Plan
+    training_precision: str
+    attention: str
+    scoring_precision: Precision
+
+
+def measure(
+    model: Any,
+    tokenizer: Any,
+    prepared: Prepared,
+    base: Checkpoint,
+    settings: TuneSettings,
+    folder: RunFolder,
+) -> Measured:
+    """Measure speed and plan, or recall what the interrupted run chose."""
+    remembered = folder.recall("measured")
+    if remembered is not None:
+        return Measured(**{**remembered, "plan": Plan(**remembered["plan"])})
+    collection, splits = prepared.collection, prepared.splits
+    longest = longest_pair(model.config, _LONGEST[best_device().type])
+    pairs = _sample_pairs(collection, splits.train, settings.seed)
+    encoder = PairEncoder(tokenizer, longest)
+    scoring_precision, scoring_speed = measure_scoring(model, tokenizer, longest, pairs)
+    scorer = TorchScorer(model, tokenizer, longest)
+    fastest = measure_training(model, encoder, scorer.encode(pairs))[0]
+    model.set_attn_implementation(fastest.attention)
+    passages = [passage.full_text for passage in list(collection.passages.values())[:5000]]
+    queries = [collection.queries[query_id].text for query_id in splits.train]
+    work = Workload(
+        query_lengths=np.array([len(ids) for ids in encoder.tokenize(queries)]),
+        passage_lengths=np.array([len(ids) for ids in encoder.tokenize(passages)]),
+        n_groups=sum(len(collection.relevant(query_id)) for query_id in splits.train),
+        n_dev=len(splits.dev),
+        n_test=len(splits.test),
+        depth=settings.depth,
+        n_models=2 if base.kind is CheckpointKind.RERANKER else 1,
+    )
+    budget_s = settings.budget_s - prepared.stopwatch.elapsed_s - _CLOSING_S
+    chosen = plan(
+        work,
+        Speed(fastest.tokens_per_s, scoring_speed),
+        budget_s,
+        max_epochs=_MAX_EPOCHS[base.kind],
+        batch_groups=BATCH_GROUPS,
+        longest=longest,
+    )
+    measured = Measured(chosen, fastest.precision, fastest.attention, scoring_precision)
+    folder.remember(measured=asdict(measured))
+    return measured
+
+
+def _sample_pairs(collection: Collection, query_ids: Sequence[str], seed: int) -> list[tuple[str, str]]:
+    random = np.random.default_rng(seed)
+    passages = list(collection.passages.values())
+    chosen = random.choice(len(query_ids), size=min(_PAIRS_TO_TIME, len(query_ids)), replace=False)
+    return [(collection.queries[query_ids[i]].text, passages[random.integers(len(passages))].full_text) for i in chosen]
