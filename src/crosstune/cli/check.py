@@ -15,6 +15,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from crosstune.cli.options import (
+    AnswerColumn,
+    Delimiter,
+    Encoding,
+    JsonOption,
+    LabelColumn,
+    QuestionColumn,
+    QuietOption,
+    SkipBadRows,
+)
 from crosstune.cli.progress import bars
 
 if TYPE_CHECKING:
@@ -26,20 +36,18 @@ _ROWS_SHOWN = 8
 
 def check(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL, Parquet, or a BEIR folder.")],
-    question_column: Annotated[str | None, typer.Option(help="Column that holds the question.")] = None,
-    answer_column: Annotated[str | None, typer.Option(help="Column that holds the answer.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column that holds 0/1 or graded labels.")] = None,
-    delimiter: Annotated[str | None, typer.Option(help="Field delimiter, when it is not found out.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Text encoding, when it is not found out.")] = None,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Drop and report rows that cannot be read.")
-    ] = False,
+    question_column: QuestionColumn = None,
+    answer_column: AnswerColumn = None,
+    label_column: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
     base: Annotated[
         str, typer.Option(help="Base model to be tuned: embedded, a local folder or a hub id.")
     ] = "embedded",
     findings: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every finding to this CSV file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no table.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Audit a question/answer file without training: what is wrong with it, row by row, and is it enough?
 

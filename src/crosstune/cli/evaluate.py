@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from crosstune.cli.options import JsonOption, ModelOption, QuietOption, precision
+from crosstune.cli.options import JsonOption, ModelOption, PrecisionOption, QuietOption, precision
 from crosstune.cli.progress import bars
 
 
@@ -26,9 +26,7 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write the rankings to, as TREC runs.")] = None,
-    precision_name: Annotated[
-        str | None, typer.Option("--precision", help="fp32 (default) or bf16 (faster on some machines).")
-    ] = None,
+    precision_name: PrecisionOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

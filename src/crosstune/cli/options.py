@@ -17,6 +17,19 @@ ModelOption: TypeAlias = Annotated[
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars or messages.")]
 
+PrecisionOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--precision", help="fp32 (the same scores on every machine; default) or bf16 (faster on some)."),
+]
+QuestionColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of the question, if not found by name.")]
+AnswerColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of the answer, if not found by name.")]
+LabelColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of 0/1 or graded labels.")]
+Delimiter: TypeAlias = Annotated[str | None, typer.Option(help="Field delimiter, if not found out.")]
+Encoding: TypeAlias = Annotated[str | None, typer.Option(help="Text encoding, if not found out.")]
+SkipBadRows: TypeAlias = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Drop and report rows that cannot be read.")
+]
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 

@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from crosstune.cli.options import JsonOption, ModelOption, QuietOption, precision
+from crosstune.cli.options import (
+    AnswerColumn,
+    Delimiter,
+    Encoding,
+    JsonOption,
+    LabelColumn,
+    ModelOption,
+    PrecisionOption,
+    QuestionColumn,
+    QuietOption,
+    SkipBadRows,
+    precision,
+)
 from crosstune.cli.progress import bars
 
 
@@ -21,9 +33,13 @@ def predict(
         typer.Argument(help="CSV, TSV, JSONL or Parquet with a question and a passage column; a label is optional."),
     ],
     model: ModelOption,
-    precision_name: Annotated[
-        str | None, typer.Option("--precision", help="fp32 (default) or bf16 (faster on some machines).")
-    ] = None,
+    question_column: QuestionColumn = None,
+    answer_column: AnswerColumn = None,
+    label_column: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
+    precision_name: PrecisionOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -34,10 +50,12 @@ def predict(
 
     Example: crosstune predict pairs.csv --model runs/mine --json
     """
+    from crosstune.data import LoadSettings
     from crosstune.recipes.use import predict_file
 
+    settings = LoadSettings(question_column, answer_column, label_column, delimiter, encoding, skip_bad_rows)
     with bars(quiet) as progress:
-        result = predict_file(model, pairs, precision(precision_name), progress)
+        result = predict_file(model, pairs, settings, precision(precision_name), progress)
     if as_json:
         typer.echo(json.dumps(asdict(result), ensure_ascii=False))
         return

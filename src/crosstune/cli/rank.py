@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crosstune.cli.options import JsonOption, ModelOption, precision
+from crosstune.cli.options import JsonOption, ModelOption, PrecisionOption, precision
 
 
 def rank(
@@ -30,9 +30,7 @@ def rank(
         bool,
         typer.Option("--threshold", help="Return only passages whose probability reaches the no-answer threshold."),
     ] = False,
-    precision_name: Annotated[
-        str | None, typer.Option("--precision", help="fp32 (default) or bf16 (faster on some machines).")
-    ] = None,
+    precision_name: PrecisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank passages for a question, best first.

@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from crosstune.cli.options import JsonOption, QuietOption, seconds
+from crosstune.cli.options import (
+    AnswerColumn,
+    Delimiter,
+    Encoding,
+    JsonOption,
+    LabelColumn,
+    QuestionColumn,
+    QuietOption,
+    SkipBadRows,
+    seconds,
+)
 from crosstune.cli.progress import bars
 from crosstune.errors import ConfigError
 
@@ -60,11 +70,12 @@ def tune(
         typer.Option(help="Weight of positives for --loss bce; default: negatives per question."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of splits, negatives and training.")] = 0,
-    question_column: Annotated[
-        str | None, typer.Option(help="Column of the question; found by name if left out.")
-    ] = None,
-    answer_column: Annotated[str | None, typer.Option(help="Column of the answer; found by name if left out.")] = None,
-    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Drop and report unreadable rows.")] = False,
+    question_column: QuestionColumn = None,
+    answer_column: AnswerColumn = None,
+    label_column: LabelColumn = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    skip_bad_rows: SkipBadRows = False,
     drop_leaks: Annotated[
         bool,
         typer.Option("--drop-leaks", help="With splits of your own: leave out train questions that leak into test."),
@@ -100,7 +111,7 @@ def tune(
         loss=loss.value,
         pos_weight=pos_weight,
         seed=seed,
-        load=LoadSettings(question_column=question_column, answer_column=answer_column, skip_bad_rows=skip_bad_rows),
+        load=LoadSettings(question_column, answer_column, label_column, delimiter, encoding, skip_bad_rows),
         split=SplitSettings(seed=seed),
         drop_leaks=drop_leaks,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosstune.bundle import load_bundle
-from crosstune.data import read_documents, read_pairs
+from crosstune.data import LoadSettings, read_documents, read_pairs
 from crosstune.progress import Progress, silent
 from crosstune.scoring import RankedPassage, Reranker
 
@@ -63,13 +63,19 @@ def rank_file(model: Path, query: str, documents: Path, precision: str | None = 
     return RankedFile(found.texts, tuple(items), "fused" if fused else "logit")
 
 
-def predict_file(model: Path, pairs: Path, precision: str | None = None, progress: Progress = silent) -> Predictions:
+def predict_file(
+    model: Path,
+    pairs: Path,
+    settings: LoadSettings | None = None,
+    precision: str | None = None,
+    progress: Progress = silent,
+) -> Predictions:
     """Judge every pair of a file: entailment or contradiction by the model's threshold.
 
     Raises:
         BundleError, DataError: The model or the file cannot be used.
     """
-    bundle, file = load_bundle(model), read_pairs(pairs)
+    bundle, file = load_bundle(model), read_pairs(pairs, settings)
     reranker = Reranker(bundle, precision)
     calibration = reranker.bundle.calibration
     logits = reranker.scorer.score_pairs([(record.query, record.passage) for record in file.records], progress)
