@@ -63,5 +63,8 @@ def predict(
     writer.writerow(["row", "probability", "logit", "prediction"])
     for item in result.predictions:
         writer.writerow([item.row, f"{item.probability:.6f}", f"{item.logit:.4f}", item.prediction])
+    if result.dropped:
+        rows = ", ".join(f"{found.row} ({found.kind})" for found in result.dropped)
+        typer.echo(f"Not judged, since they hold no pair: rows {rows}", err=True)
     if result.accuracy is not None and not quiet:
         typer.echo(f"{result.accuracy:.1%} of {result.n_labelled} labelled pairs predicted right", err=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosstune.bundle import load_bundle
-from crosstune.data import LoadSettings, read_documents, read_pairs
+from crosstune.data import Finding, LoadSettings, read_documents, read_pairs
 from crosstune.progress import Progress, silent
 from crosstune.scoring import RankedPassage, Reranker
 
@@ -42,12 +42,14 @@ class Predictions:
         threshold: Probability from which a pair is entailment.
         n_labelled: Pairs with a label in the file.
         accuracy: Share of those predicted right; None without labels.
+        dropped: Rows that hold no pair or could not be read, with the reason.
     """
 
     predictions: tuple[Prediction, ...]
     threshold: float
     n_labelled: int
     accuracy: float | None
+    dropped: tuple[Finding, ...]
 
 
 def rank_file(model: Path, query: str, documents: Path, precision: str | None = None) -> RankedFile:
@@ -91,4 +93,4 @@ def predict_file(
     )
     right = [(p.prediction == ENTAILMENT) == (p.label > 0) for p in predictions if p.label is not None]
     accuracy = sum(right) / len(right) if right else None
-    return Predictions(predictions, calibration.threshold, len(right), accuracy)
+    return Predictions(predictions, calibration.threshold, len(right), accuracy, file.dropped)
