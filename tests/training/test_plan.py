@@ -54,13 +54,19 @@ class TestByHand:
         assert found.fits
 
     def test_shorter_pairs(self):
-        # Pairs of 290 tokens, cut at 256, then 192, then 128 tokens: a step with 3 negatives takes
-        # 8 x 4 x 0.128 = 4.096 s, scoring a pair 0.0128, judging 76.8 and a check 12.8 s. Of 200 s 123.2 are
-        # left, 97.6 for steps: 23. With 192: judging 115.2, 84.8 left, 46.4 for steps of 6.144 s: 7, too few.
-        work = replace(WORK, passage_lengths=np.array([280, 280]))
-        found = planned(200, work)
-        assert (found.max_length, found.n_negatives, found.n_steps) == (128, 3, 23)
+        # Pairs of 110, 110 and 290 tokens; cut at 128 they have 116 on average. A step with 3 negatives takes
+        # 8 x 4 x 0.116 = 3.712 s, judging 69.6 and a check 11.6 s. Of 175 s 105.4 are left, 82.2 for steps: 22.
+        # Cut at 192 they have 137.3: judging 82.4, 92.6 left, 65.1 for steps of 4.395 s: 14, too few.
+        work = replace(WORK, passage_lengths=np.array([100, 100, 280]))
+        found = planned(175, work)
+        assert (found.max_length, found.n_negatives, found.n_steps) == (128, 3, 22)
         assert found.fits
+
+    def test_pairs_are_not_cut_below_half_of_them_whole(self):
+        # Every pair has 290 tokens, so 192 would cut all of them: rather too few steps at 256.
+        found = planned(200, replace(WORK, passage_lengths=np.array([280, 280])))
+        assert (found.max_length, found.n_negatives) == (256, 3)
+        assert not found.fits
 
     def test_a_tiny_budget(self):
         # Judging alone takes longer: nothing fits, and the cheapest way takes a short epoch of 10 steps.

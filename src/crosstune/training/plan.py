@@ -97,7 +97,7 @@ def plan(
 
     Judging on test is never cut: its time comes first. Then the richest of a short list of ways to train is taken
     that gives at least one and a half epochs: first full length and all negatives, then fewer negatives, then
-    shorter pairs. When nothing fits, the cheapest way with as many steps as there is time for.
+    shorter pairs, as long as half of them stay whole (long questions leave little room for passages). When nothing fits, the cheapest way with as many steps as there is time for.
 
     Args:
         work: Counts and lengths.
@@ -109,7 +109,7 @@ def plan(
         n_negatives: Negatives of each positive when there is time.
     """
     full = _full_length(work, longest)
-    shorter = [length for length in reversed(LENGTHS) if 128 <= length < full][:2]
+    shorter = [length for length in reversed(LENGTHS) if max(128, _median_length(work)) <= length < full][:2]
     fewer = min(3, n_negatives)
     ways = [(full, n_negatives), (full, fewer), *((length, fewer) for length in shorter)]
     plans = [_for_way(work, speed, budget_s, max_epochs, batch_groups, *way) for way in ways]
@@ -166,6 +166,11 @@ def _full_length(work: Workload, longest: int) -> int:
     """The smallest length that keeps 95 of 100 pairs whole, at most `longest`."""
     needed = np.quantile(work.query_lengths.mean() + work.passage_lengths, 0.95) + 3
     return next((length for length in LENGTHS if length >= needed and length <= longest), longest)
+
+
+def _median_length(work: Workload) -> float:
+    """Tokens of a pair that half of the pairs do not exceed."""
+    return float(np.median(work.query_lengths.mean() + work.passage_lengths)) + 3
 
 
 def _minutes(seconds: float) -> str:
