@@ -186,7 +186,7 @@ def test_a_model_that_learnt_nothing_is_named_judged_and_not_saved(done, setting
     assert result.model is None
     assert not (tmp_path / "run" / "model").exists()
     assert result.verdict is not Verdict.BETTER
-    assert "not fit to ship" in result.report["notes"][-4] + result.report["notes"][-3]
+    assert any("not fit to ship" in note for note in result.report["notes"])
 
 
 def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path):

@@ -26,6 +26,7 @@ from crosstune.scoring import Precision, TorchScorer, rerank
 from crosstune.training import (
     EncodedGroup,
     Plan,
+    TrainingResult,
     TrainingSettings,
     load_trained,
     make_loss,
@@ -108,7 +109,8 @@ def _train(
             model, encoder, groups, loss, validate, training, folder.training, progress,
             on_evaluation=lambda step, score: say(f"Step {step}: dev {HEADLINE} {score:.3f}"),
         )  # fmt: skip
-    say(_training_sentence(result.stopped, result.kept_step, result.n_steps, result.resumed_from))
+    ended = _training_sentence(result)
+    say(ended)
     sizes = [len(group.pairs) for group in groups]
     return Tuned(
         model=load_trained(result.model_path),
@@ -119,7 +121,7 @@ def _train(
         training=result,
         chance_loss=loss.chance(sizes, len(sizes) / sum(sizes)),
         settings=settings.to_json() | {"recipe": "default", "plan": asdict(chosen), "training": asdict(training)},
-        notes=_mining_notes(mined),
+        notes=(*_mining_notes(mined), f"{ended} {_dev_curve(result)}"),
     )
 
 
@@ -217,6 +219,11 @@ def _pos_weight(settings: TuneSettings, chosen: Plan) -> float | None:
     return float(chosen.n_negatives)
 
 
-def _training_sentence(stopped: str, kept_step: int, n_steps: int, resumed_from: int) -> str:
-    continued = f" (continued from step {resumed_from})" if resumed_from else ""
-    return f"Training ended after {n_steps} steps{continued}: {stopped}. Kept: step {kept_step}."
+def _training_sentence(result: TrainingResult) -> str:
+    continued = f" (continued from step {result.resumed_from})" if result.resumed_from else ""
+    return f"Training ended after {result.n_steps} steps{continued}: {result.stopped}. Kept: step {result.kept_step}."
+
+
+def _dev_curve(result: TrainingResult) -> str:
+    points = ", ".join(f"{score:.3f} at step {step}" for step, score in result.dev_scores)
+    return f"Dev {HEADLINE} on the way: {points}."

@@ -97,7 +97,8 @@ def plan(
 
     Judging on test is never cut: its time comes first. Then the richest of a short list of ways to train is taken
     that gives at least one and a half epochs: first full length and all negatives, then fewer negatives, then
-    shorter pairs, as long as half of them stay whole (long questions leave little room for passages). When nothing fits, the cheapest way with as many steps as there is time for.
+    shorter pairs, as long as half of them stay whole (long questions leave little room for passages). When nothing
+    fits, the cheapest way with as many steps as there is time for.
 
     Args:
         work: Counts and lengths.
