@@ -1,4 +1,4 @@
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup ## tune a reranker on examples/helpdesk.csv, offline, and print the verdict
 	@# Exit codes 3 (not proven) and 4 (worse) are verdicts, not failures.
-	@$(BIN)/crosstune tune examples/helpdesk.csv --out runs/demo; code=$$?; \
+	@$(BIN)/crosstune tune examples/helpdesk.csv --out runs/demo --budget 8m; code=$$?; \
 	  case $$code in 0|3|4) exit 0;; *) exit $$code;; esac
 
 test: setup ## the fast test suite
