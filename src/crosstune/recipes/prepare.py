@@ -25,7 +25,7 @@ from crosstune.data import (
 from crosstune.evaluation import HEADLINE, per_query, smallest_detectable_gain
 from crosstune.language import detect_language
 from crosstune.progress import Progress, silent
-from crosstune.protocols import Embedder
+from crosstune.protocols import Embedder, Retriever
 from crosstune.recipes.check import language_advice, unknown_share
 from crosstune.recipes.run_folder import RunFolder, write_json
 from crosstune.recipes.settings import TuneSettings
@@ -73,7 +73,7 @@ class Prepared:
         similarity: (train query_id, passage_ids) -> cosines, by which mining filters; None when the embedder cannot
             read the language.
         first_stages: name -> ranking of dev and test questions, of the judged depth.
-        chosen: Name of the first stage whose candidates are reranked, chosen on dev.
+        chosen: Name of the first stage whose candidates are reranked, chosen without looking at test.
         mining_run: The chosen first stage's deeper ranking of the train questions.
         stopwatch: Started when the run began.
         notes: What the reader must know about the data.
@@ -135,7 +135,7 @@ def first_stages(
     progress: Progress = silent,
     say: Say = unheard,
 ) -> Prepared:
-    """Rank candidates by BM25, dense and hybrid search, and choose on dev whose candidates are reranked."""
+    """Rank candidates by BM25, dense and hybrid search, and choose whose candidates are reranked."""
     collection = loaded.collection
     with stopwatch.stage("first stage"):
         # A continued run must not measure anew: another precision would mean other vectors and other negatives.
@@ -146,12 +146,12 @@ def first_stages(
         retrievers = make_first_stages(collection, embedder, progress)
         judged = _queries(collection, splits.dev + splits.test)
         runs = {retriever.name: retriever.retrieve(judged, settings.depth, progress) for retriever in retrievers}
-        chosen = _choose(runs, collection, splits.dev, settings.depth)
-        by_name = {retriever.name: retriever for retriever in retrievers}
         train = _queries(collection, splits.train)
+        chosen = _choose(retrievers, train + _queries(collection, splits.dev), collection, settings.depth, progress)
+        by_name = {retriever.name: retriever for retriever in retrievers}
         mining_run = by_name[chosen].retrieve(train, _MINING_DEPTH, progress)
         similarity = retrievers[1].similarity(train, progress) if _reads(loaded.audit, settings.embedder) else None
-    say(f"First stage: candidates from {chosen}, the best of BM25, dense and hybrid on dev.")
+    say(f"First stage: candidates from {chosen}, the best of BM25, dense and hybrid on the train and dev questions.")
     notes = tuple(_language_notes(loaded.audit, settings))
     return Prepared(collection, loaded.audit, splits, similarity, runs, chosen, mining_run, stopwatch, notes)
 
@@ -204,18 +204,23 @@ def _queries(collection: Collection, query_ids: tuple[str, ...]) -> list[Query]:
     return [collection.queries[query_id] for query_id in query_ids]
 
 
-def _choose(runs: Mapping[str, Run], collection: Collection, dev: tuple[str, ...], depth: int) -> str:
-    """The first stage that ranks best on dev, then the one that finds most.
+def _choose(
+    retrievers: Sequence[Retriever], queries: Sequence[Query], collection: Collection, depth: int, progress: Progress
+) -> str:
+    """The first stage that ranks best, then the one that finds most, on all questions but test.
 
-    By nDCG@10 rather than recall, since the shipped ranking is a fusion with its score and may be nothing but it.
+    By nDCG@10 rather than recall, since the shipped ranking is a fusion with its score and may be nothing but it. Train
+    questions may vote: nothing has been fitted to them yet, and dev alone is small.
     """
     recall = f"R@{depth}"
+    judged = [query for query in queries if collection.relevant(query.query_id)]
 
-    def quality(name: str) -> tuple[float, float]:
-        values = per_query(runs[name], collection.qrels, dev, (HEADLINE, recall))
+    def quality(retriever: Retriever) -> tuple[float, float]:
+        run = retriever.retrieve(judged, depth, progress)
+        values = per_query(run, collection.qrels, [query.query_id for query in judged], (HEADLINE, recall))
         return float(np.mean(values[HEADLINE])), float(np.mean(values[recall]))
 
-    return max(runs, key=quality)
+    return max(retrievers, key=quality).name
 
 
 def _audit_sentence(audit: Audit, collection: Collection) -> str:
