@@ -139,7 +139,7 @@ def test_a_killed_run_is_continued_by_the_same_command(small_csv, tuned, tmp_pat
     finished = json.loads((tuned[0] / "manifest.json").read_text())
     process = subprocess.Popen([*CROSSTUNE, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 600
-    while not list(out.glob("training/checkpoint-*/complete")):
+    while not list(out.glob("training/checkpoint-*/complete.json")):
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline, "no checkpoint within 10 minutes"
         time.sleep(0.05)

@@ -35,11 +35,18 @@ def bars(quiet: bool = False, console: Console | None = None) -> Iterator[Progre
 
         @contextmanager
         def start(label: str, total: int) -> Iterator[Advance]:
+            if total == 0:  # Nothing to do, such as texts that are all in the cache: not worth a line.
+                with silent(label, total) as nothing:
+                    yield nothing
+                return
             task = progress.add_task(label, total=total)
 
             def advance(n: int) -> None:
                 progress.advance(task, n)
 
-            yield advance
+            try:
+                yield advance
+            finally:
+                progress.stop_task(task)
 
         yield start
