@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from crosstune.checkpoints import load_reranker, resolve
+from crosstune.checkpoints import load_reranker, quiet_transformers, resolve
 from crosstune.data import load
 from crosstune.pair_encoding import PairEncoder
 from crosstune.scoring import TorchScorer, measure_scoring
@@ -29,7 +29,7 @@ from crosstune.training import EncodedGroup, TrainingSettings, make_loss, measur
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LENGTH = 256
-N_GROUPS, N_NEGATIVES, BATCH_GROUPS = 64, 5, 8
+N_GROUPS, N_NEGATIVES, BATCH_GROUPS = 24, 5, 8
 N_SCORED = 100
 ROUNDS = 3
 
@@ -119,7 +119,8 @@ def _trainer_of_sentence_transformers(pairs: list[tuple[str, str]], labels: tupl
     }
 
     def theirs() -> None:
-        model = CrossEncoder(str(resolve("embedded").path), num_labels=1, max_length=MAX_LENGTH, device="cpu")
+        with quiet_transformers():
+            model = CrossEncoder(str(resolve("embedded").path), num_labels=1, max_length=MAX_LENGTH, device="cpu")
         with tempfile.TemporaryDirectory() as folder:
             arguments = CrossEncoderTrainingArguments(
                 output_dir=folder,
@@ -130,7 +131,8 @@ def _trainer_of_sentence_transformers(pairs: list[tuple[str, str]], labels: tupl
                 disable_tqdm=True,
                 use_cpu=True,
             )
-            CrossEncoderTrainer(model=model, args=arguments, train_dataset=Dataset.from_dict(columns)).train()
+            with quiet_transformers():
+                CrossEncoderTrainer(model=model, args=arguments, train_dataset=Dataset.from_dict(columns)).train()
 
     return theirs
 
