@@ -46,7 +46,7 @@ def small_csv(tmp_path_factory):
 def tuned(small_csv, tmp_path_factory):
     """A finished run on the small file, with its process result."""
     out = tmp_path_factory.mktemp("run") / "out"
-    return out, run("tune", small_csv, "--out", out, "--budget", "2m", "--json")
+    return out, run("tune", small_csv, "--out", out, "--budget", "10m", "--json")
 
 
 @pytest.mark.ci
@@ -134,7 +134,7 @@ def test_rank_and_predict_use_the_saved_model(tuned, tmp_path):
 def test_a_killed_run_is_continued_by_the_same_command(small_csv, tuned, tmp_path):
     """kill -9 once the first checkpoint is whole; the continued run ends with the uninterrupted run's figures."""
     out = tmp_path / "out"
-    arguments = ["tune", str(small_csv), "--out", str(out), "--budget", "2m", "--json"]
+    arguments = ["tune", str(small_csv), "--out", str(out), "--budget", "10m", "--json"]
     # Steps are fixed by the plan; copying the finished run's plan makes the two runs the same.
     finished = json.loads((tuned[0] / "manifest.json").read_text())
     process = subprocess.Popen([*CROSSTUNE, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -160,7 +160,7 @@ def test_a_killed_run_is_continued_by_the_same_command(small_csv, tuned, tmp_pat
 def test_ctrl_c_says_how_to_go_on(small_csv, tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [*CROSSTUNE, "tune", str(small_csv), "--out", str(out), "--budget", "2m"],
+        [*CROSSTUNE, "tune", str(small_csv), "--out", str(out), "--budget", "10m"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
