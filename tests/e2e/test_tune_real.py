@@ -157,6 +157,7 @@ def test_a_killed_run_is_continued_by_the_same_command(small_csv, tuned, tmp_pat
         np.testing.assert_allclose(means[0], means[1], atol=0.02)
 
 
+@pytest.mark.ci
 def test_ctrl_c_says_how_to_go_on(small_csv, tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(

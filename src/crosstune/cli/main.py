@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -45,18 +47,27 @@ def _options(
     pass
 
 
+class _StoppedByUser(BaseException):
+    """Ctrl-C. Of its own kind, because typer would turn a KeyboardInterrupt into "Aborted!" and exit code 130."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _StoppedByUser
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 better or done, 3 not proven, 4 worse, 2 usage or bad input, 1 else."""
     # Must stand before torch loads. Waiting threads that spin starve each other on a machine that others use too:
     # measured 4 times slower there, and no faster on an idle one (docs/experiments.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = Console(stderr=True)
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except CrosstuneError as error:
         console.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except _StoppedByUser:
         console.print("\nStopped. The same command continues from where it was.")
         sys.exit(1)
 
