@@ -71,6 +71,16 @@ class LengthGroupedSampler:
         return [batches[i] for i in random.permutation(len(batches))]
 
 
+def micro_batches(groups: Sequence[EncodedGroup], most_tokens: int) -> list[Sequence[EncodedGroup]]:
+    """A batch in parts of whole groups, each of at most `most_tokens` tokens; one group may exceed it alone."""
+    parts: list[list[EncodedGroup]] = [[]]
+    for group in groups:
+        if parts[-1] and sum(member.n_tokens for member in parts[-1]) + group.n_tokens > most_tokens:
+            parts.append([])
+        parts[-1].append(group)
+    return list(parts)
+
+
 class GroupCollator:
     """Groups to tensors, padded to no more than each slice needs.
 
@@ -85,6 +95,11 @@ class GroupCollator:
     def __init__(self, encoder: PairEncoder, slice_tokens: int) -> None:
         self._encoder = encoder
         self._slice_tokens = slice_tokens
+
+    def halve(self) -> bool:
+        """Cut slices half as large from now on; False when one pair alone fills a slice already."""
+        self._slice_tokens //= 2
+        return self._slice_tokens * 2 > self._encoder.max_length
 
     def __call__(self, groups: Sequence[EncodedGroup]) -> dict[str, Any]:
         """Tensors of a batch.

@@ -1,9 +1,9 @@
 """Which weights are kept, and how a killed run finds its way back.
 
-A checkpoint counts only when its marker is there: the Trainer writes a checkpoint in many steps, and a kill between
-two of them leaves a folder that looks like one. The best weights go into a folder of their own, by way of a
-temporary one, and `best.json` is replaced in one step. The weights they supersede stay until a checkpoint knows of the
-better ones, since a run that is killed before it starts again from the checkpoint before.
+A checkpoint counts only when its marker is there: it is written in several steps, and a kill between two of them
+leaves a folder that looks like one. Everything in it is safetensors or JSON. The best weights go into a folder of
+their own, by way of a temporary one, and `best.json` is replaced in one step. The weights they supersede stay until a
+checkpoint knows of the better ones, since a run that is killed before it starts again from the checkpoint before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from crosstune.training.settings import TrainingSettings
 
 _MARKER = "complete.json"
 _BEST = "best.json"
+_WEIGHTS, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+# One would do; the second is for a disk that loses the end of the last.
+_N_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,34 @@ class Passed:
     elapsed_s: float
 
 
-def mark_complete(checkpoint: Path, passed: Passed) -> None:
-    """Say that a checkpoint is whole, and what lies behind it."""
+def save_checkpoint(folder: Path, model: Any, optimizer: Mapping[str, Any], passed: Passed) -> None:
+    """Write weights, optimizer state and what lies behind them; keep the one before, drop those before it.
+
+    Args:
+        folder: Of the training run.
+        model: Weights so far.
+        optimizer: Its tensors by name.
+        passed: Losses and seconds so far.
+    """
+    from safetensors.torch import save_file, save_model
+
+    checkpoint = folder / f"checkpoint-{len(passed.losses)}"
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    checkpoint.mkdir(parents=True)
+    save_model(model, str(checkpoint / _WEIGHTS))
+    save_file({name: tensor.contiguous() for name, tensor in optimizer.items()}, checkpoint / _OPTIMIZER)
     _replace_json(checkpoint / _MARKER, asdict(passed))
+    for old in sorted(folder.glob("checkpoint-*"), key=_step)[:-_N_KEPT]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(checkpoint: Path, model: Any) -> dict[str, Any]:
+    """Read weights into `model`; returns the optimizer's tensors."""
+    from safetensors.torch import load_file, load_model
+
+    load_model(model, checkpoint / _WEIGHTS)
+    tensors: dict[str, Any] = load_file(checkpoint / _OPTIMIZER)
+    return tensors
 
 
 def passed_until(checkpoint: Path) -> Passed:
@@ -45,7 +73,7 @@ def passed_until(checkpoint: Path) -> Passed:
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """Newest checkpoint that was written to its end, or None. Checkpoints without an end are removed."""
     for path in folder.glob("checkpoint-*"):
-        # Left alone they would count as the newest when the Trainer deletes old checkpoints.
+        # Left alone they would count as the newest when old checkpoints are deleted.
         if not (path / _MARKER).is_file():
             shutil.rmtree(path)
     return max(folder.glob("checkpoint-*"), key=_step, default=None)

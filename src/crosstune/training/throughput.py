@@ -60,17 +60,17 @@ def _tokens_per_s(
 ) -> float:
     import torch
 
-    device = next(model.parameters()).device
+    from crosstune.training.engine import Engine
+
+    model.train()
+    engine = Engine(model, precision)
     lengths = [len(pair.ids) for pair in pairs]
     slices = [encoder.pad([pairs[i] for i in batch]) for batch in length_batches(lengths, 2048)]
-    model.train()
     seconds = float("inf")
     for attempt in range(3):
         start = clock()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            parts = [model(**{k: v.to(device) for k, v in part.items()}).logits.float().sum() for part in slices]
-        torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
-        if device.type == "cuda":
+        engine.gradients(slices, torch.sum)
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
         elapsed = clock() - start
         # The first attempt warms up; when it is hopeless already, do not wait for more of it.

@@ -1,8 +1,4 @@
-"""Groups to a tuned model, on the transformers Trainer.
-
-Our own: the order of the data, the batches, the loss, the dev evaluation and which checkpoint is kept. The Trainer's:
-accumulation, precision, checkpoints, resuming, several processes, loggers.
-"""
+"""Groups to a tuned model: what goes together is in `loop`, one step in `engine`, batches in `batches`."""
 
 from __future__ import annotations
 
@@ -78,8 +74,8 @@ def train(
     """
     if not groups:
         raise ConfigError("there is nothing to train on: no question has both an answer and a negative")
-    require("accelerate", extra="train", what="training")
-    from crosstune.training.hf import run
+    require("torch", extra="train", what="training")
+    from crosstune.training.loop import run
 
     resume = last_complete_checkpoint(folder)
     best = BestModel(folder, settings, validate, on_evaluation, resume)

@@ -29,6 +29,10 @@ class Loss(Protocol):
         """
         ...
 
+    def n_terms(self, mask: Tensor) -> int:
+        """How many terms the mean is over: a batch in parts weighs each part's loss by them."""
+        ...
+
     def chance(self, group_sizes: Sequence[int], positive_share: float) -> float:
         """The loss of a model that scores every pair alike: where training stuck means nothing was learnt."""
         ...

@@ -46,6 +46,10 @@ class BinaryCrossEntropy:
         weight = logits.new_tensor(self.pos_weight)
         return binary_cross_entropy_with_logits(logits[mask], labels[mask], pos_weight=weight)
 
+    def n_terms(self, mask: Tensor) -> int:
+        """Pairs."""
+        return int(mask.sum())
+
     def chance(self, group_sizes: Sequence[int], positive_share: float) -> float:
         """ln 2 when balanced (logit 0); with `pos_weight` the loss of the best constant logit."""
         positive, negative = self.pos_weight * positive_share, 1 - positive_share

@@ -37,6 +37,10 @@ class LocalisedContrastive:
         of_positive = log_probability.masked_fill(labels < 0.5, 0.0).sum(dim=1)  # (groups,)
         return -of_positive.mean()
 
+    def n_terms(self, mask: Tensor) -> int:
+        """Groups."""
+        return len(mask)
+
     def chance(self, group_sizes: Sequence[int], positive_share: float) -> float:
         """Mean of ln(group size)."""
         return sum(math.log(size) for size in group_sizes) / len(group_sizes)

@@ -1,0 +1,173 @@
+"""The same logits from fewer operations: a forward pass for the BERT and RoBERTa families of rerankers.
+
+Three things are saved against the model's own `forward`, none of which changes what is computed:
+
+- the last layer is computed for the first token alone, the only one that the head reads: a sixth of that layer's work
+  is left (keys and values of the other tokens), 14% of a 6-layer model's;
+- query, key and value come from one matrix product;
+- nothing is built that the head does not need (masks in several shapes, hidden states, output objects).
+
+Other families (ModernBERT, DistilBERT, ...) run their own `forward`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Families whose layers are BERT's: one attention block, one feed-forward block, normalised after each.
+_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
+# Added to the scores of padding: exp of it is 0 in float32 and bfloat16, and it fits float16.
+_PADDED = -30000.0
+
+
+class WordRows(nn.Module):
+    """Some rows of a word embedding as a table of their own, for training that sees no other words.
+
+    A multilingual model has 250,000 rows, of which a user's data needs a few thousand: gradients and optimizer state
+    of the others would be most of the work of a step and most of its memory.
+
+    Args:
+        table: (vocabulary, width) the whole embedding; not changed until `publish`.
+        used: (rows,) token ids, each once.
+    """
+
+    def __init__(self, table: Tensor, used: Tensor) -> None:
+        super().__init__()
+        self._table, self._used = table, used
+        self.weight = nn.Parameter(table.detach()[used].clone())  # (rows, width)
+        self.places = torch.zeros(len(table), dtype=torch.long, device=table.device)
+        self.places[used] = torch.arange(len(used), device=table.device)
+
+    def publish(self) -> None:
+        """Write the rows back into the whole table."""
+        with torch.no_grad():
+            self._table[self._used] = self.weight
+
+    def recall(self) -> None:
+        """Read the rows from the whole table, after it was loaded."""
+        with torch.no_grad():
+            self.weight.copy_(self._table[self._used])
+
+
+def lean(model: nn.Module) -> nn.Module:
+    """A module `(input_ids, attention_mask, token_type_ids=None) -> logits (pairs,)` over a model's own weights.
+
+    Weights are shared, not copied: training the one trains the other.
+
+    Args:
+        model: transformers sequence-classification model with one logit.
+    """
+    config: Any = model.config
+    plain = (
+        config.model_type in _FAMILIES
+        and not getattr(config, "is_decoder", False)
+        and getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
+    )
+    return Lean(model) if plain else _AsItIs(model)
+
+
+class _AsItIs(nn.Module):
+    """The model's own forward."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        logits: Tensor = self.model(**inputs).logits[:, 0]
+        return logits
+
+
+class Lean(nn.Module):
+    """BERT's layers, the last one for the first token alone.
+
+    Attributes:
+        rows: When set, word embeddings are looked up here; every token id but padding must be among its rows.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        config: Any = model.config
+        self._encoder: Any = getattr(model, model.base_model_prefix)  # type: ignore[call-overload]
+        self._n_heads = int(config.num_attention_heads)
+        self._dropout = float(config.attention_probs_dropout_prob)
+        self._roberta = config.model_type != "bert"
+        self._padding = int(config.pad_token_id or 0)
+        self.rows: WordRows | None = None
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Logits (pairs,) of padded pairs (pairs, tokens)."""
+        hidden = self._embed(input_ids, attention_mask, token_type_ids)  # (pairs, tokens, width)
+        bias = self._bias(attention_mask, hidden.dtype)
+        *layers, last = self._encoder.encoder.layer
+        for layer in layers:
+            hidden = self._layer(layer, hidden, hidden, bias)
+        first = self._layer(last, hidden[:, :1], hidden, bias)  # (pairs, 1, width)
+        return self._head(first)[:, 0]
+
+    def _embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        parts = self._encoder.embeddings
+        if self._roberta:  # Positions count on from the padding index.
+            positions = attention_mask.cumsum(1) * attention_mask + self._padding
+        else:
+            positions = torch.ones_like(input_ids).cumsum(1) - 1
+        hidden = self._words(input_ids) + parts.position_embeddings(positions)
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        hidden = parts.LayerNorm(hidden + parts.token_type_embeddings(types))
+        # The layers may be in bfloat16 while the embeddings stay in float32.
+        return parts.dropout(hidden).to(self._encoder.encoder.layer[0].intermediate.dense.weight.dtype)  # type: ignore[no-any-return]
+
+    def _words(self, input_ids: Tensor) -> Tensor:
+        if self.rows is None:
+            return self._encoder.embeddings.word_embeddings(input_ids)  # type: ignore[no-any-return]
+        return functional.embedding(self.rows.places[input_ids], self.rows.weight)
+
+    def _bias(self, attention_mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the attention scores (pairs, 1, 1, tokens); None when nothing is padded."""
+        if not torch.onnx.is_in_onnx_export() and bool(attention_mask.all()):  # A graph must work with padding, too.
+            return None
+        return (1.0 - attention_mask[:, None, None, :].to(dtype)) * _PADDED
+
+    def _layer(self, layer: Any, queried: Tensor, hidden: Tensor, bias: Tensor | None) -> Tensor:
+        """One layer's output for the tokens `queried`, which look at all of `hidden`."""
+        context = self._attend(layer.attention.self, queried, hidden, bias)
+        queried = layer.attention.output(context, queried)
+        return layer.output(layer.intermediate(queried), queried)  # type: ignore[no-any-return]
+
+    def _attend(self, attention: Any, queried: Tensor, hidden: Tensor, bias: Tensor | None) -> Tensor:
+        projections = (attention.query, attention.key, attention.value)
+        if queried is hidden:
+            weight = torch.cat([projection.weight for projection in projections])
+            joined = functional.linear(hidden, weight, torch.cat([projection.bias for projection in projections]))
+            parts = joined.chunk(3, dim=-1)
+        else:
+            parts = (attention.query(queried), attention.key(hidden), attention.value(hidden))
+        query, key, value = (
+            part.view(part.shape[0], part.shape[1], self._n_heads, -1).transpose(1, 2) for part in parts
+        )  # (pairs, heads, tokens, width of a head)
+        dropout = self._dropout if self.training else 0.0
+        # Which is faster depends on the machine and on whether there is a backward pass: it is measured.
+        if self.model.config._attn_implementation == "eager":  # type: ignore[union-attr]
+            scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
+            weights = (scores if bias is None else scores + bias).softmax(-1)
+            context = torch.matmul(functional.dropout(weights, dropout, self.training), value)
+        else:
+            context = functional.scaled_dot_product_attention(query, key, value, bias, dropout)
+        return context.transpose(1, 2).flatten(2)
+
+    def _head(self, first: Tensor) -> Tensor:
+        """Logits (pairs, 1) from the first token."""
+        model: Any = self.model
+        dense = model.classifier.dense if self._roberta else self._encoder.pooler.dense
+        first = first.to(dense.weight.dtype)
+        if self._roberta:
+            return model.classifier(first)  # type: ignore[no-any-return]
+        return model.classifier(model.dropout(self._encoder.pooler(first)))  # type: ignore[no-any-return]
