@@ -12,7 +12,7 @@ from crosstune.scoring import Reranker, TorchScorer
 from crosstune.types import Calibration, Fusion, ScoreKind
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert")
-MAX_LENGTH = 20
+MAX_LENGTH = 60
 LONG = "a refund is paid to your card after thirty days " * 12
 
 
@@ -51,8 +51,9 @@ def pairs_of(corpus):
     return [
         *pairs,
         ("refund", LONG),
-        (LONG, "refund"),
-        (LONG, LONG + "again"),
+        ("invoice", LONG),
+        ("card", LONG + "again"),
+        ("export", LONG + "as a table"),
         ("refund", ""),
         ("", "refund"),
     ]

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crosstune.artefacts import usable_artefacts
 from crosstune.checkpoints import quiet_transformers
 from crosstune.errors import BundleError
 from crosstune.types import Calibration, Fusion, ScoreKind
@@ -59,7 +60,7 @@ def save_bundle(bundle: ModelBundle, model: Any, tokenizer: Any) -> None:
     Args:
         bundle: What to say of the model.
         model: transformers sequence-classification model; saved in float32 safetensors.
-        tokenizer: Its tokenizer; saved with the bundle's maximum length, so that other libraries cut alike.
+        tokenizer: Its tokenizer; saved with the bundle's maximum length, so that other libraries cut passages alike.
     """
     temporary = bundle.path.with_name(bundle.path.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -117,7 +118,8 @@ def load_bundle(path: str | Path) -> ModelBundle:
         bundle = _from_json(content, folder)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{folder / MANIFEST}: a field is missing or wrong ({error}); tune again") from error
-    if not any(folder.glob("*.safetensors")):
+    # A folder for a machine without torch may hold an export alone.
+    if not any(folder.glob("*.safetensors")) and not usable_artefacts(folder):
         raise BundleError(f"{folder}: the model's weights (.safetensors) are not there; copy them back or tune again")
     return bundle
 

@@ -2,19 +2,22 @@
 
 A fast tokenizer treats the two sides of a pair separately and then joins them by a fixed template, for example
 `[CLS] query [SEP] passage [SEP]`. The template is read off the tokenizer with a probe, so that pairs can be joined
-from texts tokenised before. A pair that is too long loses tokens from the end of its longer text, by the rule of the
-tokenizers library ("longest_first"): in practice the passage's tail. So every library that loads our saved model cuts
-the same pairs alike. Batches are cut by what they cost: tokens after padding.
+from texts tokenised before. A pair that is too long loses the passage's tail, never the query's, unless the query alone
+would leave the passage no token. Other libraries that load our saved model cut alike while the query fills at most half
+of the room; a longer one they cut too. Batches are cut by what they cost: tokens after padding.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from crosstune.errors import CheckpointError, ConfigError
 
@@ -37,18 +40,31 @@ class EncodedPair:
 
 
 class PairEncoder:
-    """Joins tokenised texts to pairs and pads them to tensors.
+    """Joins tokenised texts to pairs and pads them.
 
     Args:
-        tokenizer: A fast transformers tokenizer.
+        tokenizer: A fast transformers tokenizer, or a `tokenizers.Tokenizer`, which needs neither torch nor
+            transformers.
         max_length: Most tokens of a pair, special tokens included.
+        pad_id: Id of the padding token; asked of a transformers tokenizer when None.
+        uses_types: Whether the model reads token types; asked of a transformers tokenizer when None.
+
+    Raises:
+        CheckpointError: The tokenizer has no padding token or does not join pairs as query, passage.
+        ConfigError: No room for a pair in `max_length`.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(
+        self, tokenizer: Any, max_length: int, pad_id: int | None = None, uses_types: bool | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self._backend: Tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        self._pad_id = getattr(tokenizer, "pad_token_id", None) if pad_id is None else pad_id
+        names = getattr(tokenizer, "model_input_names", ())
+        self._uses_types = "token_type_ids" in names if uses_types is None else uses_types
         self._read_template()
-        if tokenizer.pad_token_id is None:
+        if self._pad_id is None:
             raise CheckpointError("the base's tokenizer has no padding token; choose another base")
         if max_length < self.n_special + 2:
             raise ConfigError(
@@ -56,35 +72,61 @@ class PairEncoder:
                 f"{self.n_special} special tokens; give at least {self.n_special + 2}"
             )
 
+    @classmethod
+    def from_folder(cls, folder: Path, max_length: int) -> PairEncoder:
+        """Of a saved model, by its tokenizer.json, tokenizer_config.json and config.json alone.
+
+        Raises:
+            CheckpointError: A file is missing or damaged, or as the class.
+        """
+        path = folder / "tokenizer.json"
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # The library raises plain Exception whatever is wrong.
+            raise CheckpointError(f"{path} cannot be read ({error}); copy the tokenizer's files back") from error
+        settings, config = _json(folder / "tokenizer_config.json"), _json(folder / "config.json")
+        token = settings.get("pad_token")
+        pad_id = tokenizer.token_to_id(str(token["content"] if isinstance(token, dict) else token))
+        # Families whose tokenizer gives types (BERT, ELECTRA) have more than one of them in their configuration.
+        names = settings.get("model_input_names") or (
+            ["token_type_ids"] if int(config.get("type_vocab_size", 0)) > 1 else []
+        )
+        return cls(tokenizer, max_length, pad_id, "token_type_ids" in names)
+
+    def vocabulary(self) -> dict[str, int]:
+        """Token -> id, added tokens included."""
+        return dict(self._backend.get_vocab())
+
     def _read_template(self) -> None:
-        probe = self.tokenizer("a", "a", return_token_type_ids=True)
-        side = np.array([-1 if s is None else s for s in probe.sequence_ids(0)])  # -1 special, 0 query, 1 passage
+        self._uncut()
+        probe = self._backend.encode("a", "a")
+        side = np.array([-1 if s is None else s for s in probe.sequence_ids])  # -1 special, 0 query, 1 passage
         first, second = np.flatnonzero(side == 0), np.flatnonzero(side == 1)
         if not len(first) or not len(second) or first[-1] > second[0]:
             raise CheckpointError("the base's tokenizer does not join pairs as query, passage: choose another base")
         parts = slice(0, first[0]), slice(first[-1] + 1, second[0]), slice(second[-1] + 1, None)
-        ids, types = np.array(probe["input_ids"], np.int32), np.array(probe["token_type_ids"], np.int64)
+        ids, types = np.array(probe.ids, np.int32), np.array(probe.type_ids, np.int64)
         self._prefix, self._middle, self._suffix = (ids[part] for part in parts)
         self._prefix_types, self._middle_types, self._suffix_types = (types[part] for part in parts)
         self._query_type, self._passage_type = int(types[first[0]]), int(types[second[0]])
         self.n_special = len(self._prefix) + len(self._middle) + len(self._suffix)
-        self._uses_types = "token_type_ids" in self.tokenizer.model_input_names
+
+    def _uncut(self) -> None:
+        """Files and transformers leave a length set, by which every text would be cut or padded."""
+        if self._backend.truncation is not None:
+            self._backend.no_truncation()
+        if self._backend.padding is not None:
+            self._backend.no_padding()
 
     def tokenize(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """Token ids without special tokens, at most `max_length + 1` of them (one more tells of a cut tail)."""
+        self._uncut()
         tokenized: list[NDArray[np.int32]] = []
         for start in range(0, len(texts), _TEXTS_PER_CALL):
             # Half a surrogate pair, as cut JSON has it, would stop the tokenizer: it becomes a question mark.
             block = [text.encode("utf-8", "replace").decode("utf-8") for text in texts[start : start + _TEXTS_PER_CALL]]
-            ids = self.tokenizer(
-                block,
-                add_special_tokens=False,
-                truncation=True,
-                max_length=self.max_length + 1,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )["input_ids"]
-            tokenized.extend(np.array(row, np.int32) for row in ids)
+            found = self._backend.encode_batch(block, add_special_tokens=False)
+            tokenized.extend(np.array(text.ids[: self.max_length + 1], np.int32) for text in found)
         return tokenized
 
     def pair(self, query: NDArray[np.int32], passage: NDArray[np.int32]) -> EncodedPair:
@@ -98,18 +140,20 @@ class PairEncoder:
         """Tensors (pairs, longest) for the model: input_ids, attention_mask, token_type_ids where it has them."""
         import torch
 
+        return {name: torch.from_numpy(array) for name, array in self.pad_arrays(pairs).items()}
+
+    def pad_arrays(self, pairs: Sequence[EncodedPair]) -> dict[str, NDArray[np.int64]]:
+        """What `pad` gives, as arrays; needs no torch."""
         longest = max(len(pair.ids) for pair in pairs)
-        ids = np.full((len(pairs), longest), self.tokenizer.pad_token_id, np.int64)
+        ids = np.full((len(pairs), longest), self._pad_id, np.int64)
         mask = np.zeros((len(pairs), longest), np.int64)
         types = np.zeros((len(pairs), longest), np.int64)
         for row, pair in enumerate(pairs):
             ids[row, : len(pair.ids)] = pair.ids
             mask[row, : len(pair.ids)] = 1
             types[row, : len(pair.ids)] = self._types(pair)
-        tensors = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        if self._uses_types:
-            tensors["token_type_ids"] = torch.from_numpy(types)
-        return tensors
+        arrays = {"input_ids": ids, "attention_mask": mask}
+        return arrays | {"token_type_ids": types} if self._uses_types else arrays
 
     def _types(self, pair: EncodedPair) -> NDArray[np.int64]:
         n_query = pair.n_first - len(self._prefix)
@@ -118,18 +162,21 @@ class PairEncoder:
         return np.concatenate([self._prefix_types, query, self._middle_types, passage, self._suffix_types])
 
 
-def _kept(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
-    """Tokens kept of each text: the shorter one whole if it fills at most half of the room, else half for each.
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); copy the model's files back") from error
 
-    Texts beyond the maximum length have lost their tails by now, so two of them count as equally long.
+
+def _kept(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
+    """Tokens kept of each text: the query whole and the passage's head in what is left, at least its first token.
+
+    The tokenizers library's own rule ("longest_first"), by which other libraries cut, does the same while the query
+    fills at most half of the room. A longer query it cuts to half, or to what a short passage leaves.
     """
-    if n_query + n_passage <= room:
-        return n_query, n_passage
-    half = room // 2
-    if min(n_query, n_passage) > half:
-        # The odd token goes to the longer text, to the passage when both are as long.
-        return (room - half, half) if n_query > n_passage else (half, room - half)
-    return (n_query, room - n_query) if n_query <= n_passage else (room - n_passage, n_passage)
+    n_query = min(n_query, room - min(1, n_passage))
+    return n_query, min(n_passage, room - n_query)
 
 
 def length_batches(lengths: Sequence[int], max_tokens: int) -> list[NDArray[np.intp]]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from crosstune.cli.options import JsonOption, ModelOption, PrecisionOption, QuietOption, precision
+from crosstune.cli.options import JsonOption, ModelOption, PrecisionOption, QuietOption, RuntimeOption, precision
 from crosstune.cli.progress import bars
 
 
@@ -27,6 +27,7 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write the rankings to, as TREC runs.")] = None,
     precision_name: PrecisionOption = None,
+    runtime: RuntimeOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -49,6 +50,7 @@ def evaluate(
             embedder=embedder,
             first_stage=first_stage,
             precision=precision(precision_name),
+            runtime=runtime,
             out=out,
             progress=progress,
         )

@@ -12,8 +12,10 @@ import typer
 from rich.console import Console
 
 from crosstune import __version__
+from crosstune.cli.bench import bench
 from crosstune.cli.check import check
 from crosstune.cli.evaluate import evaluate
+from crosstune.cli.export import export
 from crosstune.cli.predict import predict
 from crosstune.cli.rank import rank
 from crosstune.cli.tune import tune
@@ -28,7 +30,7 @@ app = typer.Typer(
     help="Fine-tune a reranker on your own questions and answers, prove whether ranking got better, and use it.\n\n"
     "Start with [bold]crosstune check qa.csv[/bold], then [bold]crosstune tune qa.csv --out runs/mine[/bold].",
 )
-for command in (check, tune, rank, predict, evaluate):
+for command in (check, tune, rank, predict, evaluate, export, bench):
     app.command()(command)
 
 

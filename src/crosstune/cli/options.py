@@ -19,7 +19,19 @@ QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No 
 
 PrecisionOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--precision", help="fp32 (the same scores on every machine; default) or bf16 (faster on some)."),
+    typer.Option(
+        "--precision",
+        help="fp32 (torch: the same scores on every machine), bf16 (faster on some) or int8 (an export). Default: fp32 "
+        "without exports, else what is fastest.",
+    ),
+]
+RuntimeOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="torch, onnx or openvino (see `crosstune export`); auto takes the fastest of torch and the exports, and "
+        "torch when nothing was exported.",
+    ),
 ]
 QuestionColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of the question, if not found by name.")]
 AnswerColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of the answer, if not found by name.")]
@@ -52,8 +64,8 @@ def precision(value: str | None) -> str | None:
     """Check a --precision value.
 
     Raises:
-        ConfigError: Neither fp32 nor bf16.
+        ConfigError: None of fp32, bf16, int8.
     """
-    if value not in (None, "fp32", "bf16"):
-        raise ConfigError(f"--precision must be fp32 or bf16, found {value!r}")
+    if value not in (None, "fp32", "bf16", "int8"):
+        raise ConfigError(f"--precision must be int8, fp32 or bf16, found {value!r}")
     return value

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from crosstune.cli.cache_option import CacheOption
 from crosstune.cli.options import (
     AnswerColumn,
     Delimiter,
@@ -21,6 +22,7 @@ from crosstune.cli.options import (
     PrecisionOption,
     QuestionColumn,
     QuietOption,
+    RuntimeOption,
     SkipBadRows,
     precision,
 )
@@ -39,7 +41,9 @@ def predict(
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     skip_bad_rows: SkipBadRows = False,
+    cache: CacheOption = None,
     precision_name: PrecisionOption = None,
+    runtime: RuntimeOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -55,7 +59,7 @@ def predict(
 
     settings = LoadSettings(question_column, answer_column, label_column, delimiter, encoding, skip_bad_rows)
     with bars(quiet) as progress:
-        result = predict_file(model, pairs, settings, precision(precision_name), progress)
+        result = predict_file(model, pairs, settings, precision(precision_name), progress, runtime=runtime, cache=cache)
     if as_json:
         typer.echo(json.dumps(asdict(result), ensure_ascii=False))
         return

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crosstune.cli.options import JsonOption, ModelOption, PrecisionOption, precision
+from crosstune.cli.cache_option import CacheOption
+from crosstune.cli.options import JsonOption, ModelOption, PrecisionOption, RuntimeOption, precision
+
+if TYPE_CHECKING:
+    from crosstune.scoring import RankedPassage
 
 
 def rank(
@@ -30,19 +34,34 @@ def rank(
         bool,
         typer.Option("--threshold", help="Return only passages whose probability reaches the no-answer threshold."),
     ] = False,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(help="Rerank as many passages as fit into this time, best of the first stage first (at least 8)."),
+    ] = None,
+    cache: CacheOption = None,
     precision_name: PrecisionOption = None,
+    runtime: RuntimeOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Rank passages for a question, best first.
 
     Shows the logit, the calibrated probability that the passage answers the question, and whether that reaches the
-    no-answer threshold chosen on your dev questions.
+    no-answer threshold chosen on your dev questions. With --deadline-ms, passages that were not reached stand behind
+    the reranked ones in the order of the first stage.
 
     Example: crosstune rank --model runs/mine --query "How do refunds work?" --documents passages.txt
     """
     from crosstune.recipes.use import rank_file
 
-    ranked = rank_file(model, query, documents, precision(precision_name))
+    ranked = rank_file(
+        model,
+        query,
+        documents,
+        precision(precision_name),
+        runtime=runtime,
+        cache=cache,
+        deadline_ms=deadline_ms,
+    )
     kept = [item for item in ranked.items if item.answers or not threshold][:top_n]
     if as_json:
         results = [{**asdict(item), "text": ranked.texts[item.index]} for item in kept]
@@ -56,9 +75,18 @@ def rank(
         return
     table = Table("rank", "probability", "logit", "answers", "passage")
     for item in kept:
-        mark = "yes" if item.answers else "no"
-        snippet = Text(ranked.texts[item.index][:160])
-        table.add_row(str(item.rank), f"{item.probability:.3f}", f"{item.logit:.2f}", mark, snippet)
+        table.add_row(str(item.rank), *_judgment(item), Text(ranked.texts[item.index][:160]))
     Console().print(table)
+    n_late = sum(not item.reranked for item in ranked.items)
+    if n_late:
+        typer.echo(f"The deadline came before {n_late} of {len(ranked.items)} passages were reached.")
     if not any(item.answers for item in ranked.items):
-        typer.echo("No passage reaches the no-answer threshold: the answer is probably not among them.")
+        where = "it may be among those not reached" if n_late else "the answer is probably not among them"
+        typer.echo(f"No passage reaches the no-answer threshold: {where}.")
+
+
+def _judgment(item: RankedPassage) -> tuple[str, str, str]:
+    """Cells of probability, logit and whether it answers."""
+    if item.probability is None or item.logit is None:
+        return "not reached", "", ""
+    return f"{item.probability:.3f}", f"{item.logit:.2f}", "yes" if item.answers else "no"

@@ -23,7 +23,7 @@ from crosstune.evaluation import (
 )
 from crosstune.progress import Progress, silent
 from crosstune.recipes.prepare import Prepared
-from crosstune.scoring import Precision, TorchScorer, best_device, choose_weight, rerank
+from crosstune.scoring import BatchScorer, Precision, TorchScorer, best_device, choose_weight, rerank
 from crosstune.training import TrainingResult
 from crosstune.types import Calibration, Collection, Fusion, HealthFinding, Run
 
@@ -107,7 +107,7 @@ def scorer_for(tuned: Tuned, prepared: Prepared) -> TorchScorer:
 
 
 def score_run(
-    scorer: TorchScorer, collection: Collection, run: Run, query_ids: Sequence[str], progress: Progress
+    scorer: BatchScorer, collection: Collection, run: Run, query_ids: Sequence[str], progress: Progress
 ) -> tuple[Logits, float]:
     """Logits of a run's candidates, in their order, and the share of pairs that were cut."""
     texts = {

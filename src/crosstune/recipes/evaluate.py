@@ -27,6 +27,7 @@ def evaluate_model(
     embedder: str = EMBEDDED,
     first_stage: str | None = None,
     precision: str | None = None,
+    runtime: str = "auto",
     out: Path | None = None,
     progress: Progress = silent,
 ) -> EvalReport:
@@ -41,14 +42,14 @@ def evaluate_model(
         depth: Candidates of each query, for every row.
         embedder: Bi-encoder of the dense first stage.
         first_stage: Whose candidates are reranked; None for the one the model was tuned on, else hybrid.
-        precision: To score in; None for float32.
+        precision, runtime: To score in and with; see `crosstune.scoring.open_scorer`.
         out: Folder for the rankings as TREC runs and, when given, the embedding cache.
         progress: Told of the work.
 
     Raises:
         BundleError, DataError, ConfigError: The model, the data or an option cannot be used.
     """
-    reranker = Reranker.load(model, precision)
+    reranker = Reranker.load(model, runtime, precision)
     collection = read_beir(data, split)
     query_ids = [query_id for query_id in collection.queries if collection.relevant(query_id)]
     fusion = reranker.bundle.fusion

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosstune.bundle import load_bundle
+from crosstune.bundle import ModelBundle, load_bundle
 from crosstune.data import Finding, LoadSettings, read_documents, read_pairs
 from crosstune.progress import Progress, silent
 from crosstune.scoring import RankedPassage, Reranker
@@ -52,15 +52,28 @@ class Predictions:
     dropped: tuple[Finding, ...]
 
 
-def rank_file(model: Path, query: str, documents: Path, precision: str | None = None) -> RankedFile:
+def rank_file(
+    model: Path,
+    query: str,
+    documents: Path,
+    precision: str | None = None,
+    *,
+    runtime: str = "auto",
+    cache: Path | None = None,
+    deadline_ms: float | None = None,
+) -> RankedFile:
     """Rank the passages of a file for a question.
 
+    Args:
+        precision, runtime: As of `Reranker`.
+        cache, deadline_ms: As of `Reranker.with_cache` and `Reranker.rank`.
+
     Raises:
-        BundleError, DataError: The model or the file cannot be used.
+        BundleError, ConfigError, DataError: The model, the file, the cache or the deadline cannot be used.
     """
     bundle, found = load_bundle(model), read_documents(documents)
-    reranker = Reranker(bundle, precision)
-    items = reranker.rank(query, found.texts, found.first_stage_scores)
+    reranker = _reranker(bundle, precision, runtime, cache)
+    items = reranker.rank(query, found.texts, found.first_stage_scores, deadline_ms)
     fused = found.first_stage_scores is not None and reranker.bundle.fusion is not None
     return RankedFile(found.texts, tuple(items), "fused" if fused else "logit")
 
@@ -71,14 +84,21 @@ def predict_file(
     settings: LoadSettings | None = None,
     precision: str | None = None,
     progress: Progress = silent,
+    *,
+    runtime: str = "auto",
+    cache: Path | None = None,
 ) -> Predictions:
     """Judge every pair of a file: entailment or contradiction by the model's threshold.
 
+    Args:
+        precision, runtime: As of `Reranker`.
+        cache: As of `Reranker.with_cache`.
+
     Raises:
-        BundleError, DataError: The model or the file cannot be used.
+        BundleError, ConfigError, DataError: The model, the cache or the file cannot be used.
     """
     bundle, file = load_bundle(model), read_pairs(pairs, settings)
-    reranker = Reranker(bundle, precision)
+    reranker = _reranker(bundle, precision, runtime, cache)
     calibration = reranker.bundle.calibration
     logits = reranker.scorer.score_pairs([(record.query, record.passage) for record in file.records], progress)
     predictions = tuple(
@@ -94,3 +114,8 @@ def predict_file(
     right = [(p.prediction == ENTAILMENT) == (p.label > 0) for p in predictions if p.label is not None]
     accuracy = sum(right) / len(right) if right else None
     return Predictions(predictions, calibration.threshold, len(right), accuracy, file.dropped)
+
+
+def _reranker(bundle: ModelBundle, precision: str | None, runtime: str, cache: Path | None) -> Reranker:
+    reranker = Reranker(bundle, precision, runtime)
+    return reranker if cache is None else reranker.with_cache(cache)

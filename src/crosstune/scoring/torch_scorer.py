@@ -5,26 +5,22 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crosstune.errors import ConfigError
-from crosstune.pair_encoding import EncodedPair, PairEncoder, length_batches
-from crosstune.progress import Progress, silent
-from crosstune.types import ScoreKind
+from crosstune.pair_encoding import EncodedPair, PairEncoder
+from crosstune.scoring.base import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BatchScorer
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["fp32", "bf16"]
 
-# Small batches win on a CPU (cache) and large ones on a GPU (parallelism).
-_CPU_BATCH_TOKENS = 2048
-_GPU_BATCH_TOKENS = 65536
 # bf16 must be clearly faster to be worth its rounding.
 _MIN_SPEEDUP = 1.2
 # One timing that takes this long is not repeated: it is far above the noise.
@@ -32,20 +28,7 @@ _LONG_S = 5.0
 _BOTH: tuple[Precision, Precision] = ("fp32", "bf16")
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredPairs:
-    """Scores in input order and what was cut.
-
-    Attributes:
-        logits: (pairs,) float64.
-        truncated_share: Share of pairs of which a tail was cut, 0 to 1.
-    """
-
-    logits: NDArray[np.float64]
-    truncated_share: float
-
-
-class TorchScorer:
+class TorchScorer(BatchScorer):
     """A `Scorer` over a sequence-classification model with one logit.
 
     The pair's logit does not depend on its company: batches only change rounding (below 1e-5 in fp32).
@@ -60,47 +43,32 @@ class TorchScorer:
         ConfigError: Another precision, or no room for a pair in `max_length`.
     """
 
-    score_kind = ScoreKind.LOGIT
+    runtime = "torch"
 
     def __init__(self, model: Any, tokenizer: Any, max_length: int, precision: str = "fp32") -> None:
+        from crosstune.lean import lean
+
         if precision not in _BOTH:
             raise ConfigError(f'precision must be "fp32" or "bf16", found {precision!r}')
-        self.encoder = PairEncoder(tokenizer, max_length)
-        self.precision = precision
-        self._model = _in_bf16(model) if precision == "bf16" else model
         self._device = next(model.parameters()).device
-        self._max_tokens = _CPU_BATCH_TOKENS if self._device.type == "cpu" else _GPU_BATCH_TOKENS
+        max_tokens = CPU_BATCH_TOKENS if self._device.type == "cpu" else GPU_BATCH_TOKENS
+        super().__init__(PairEncoder(tokenizer, max_length), precision, max_tokens)
+        self._model = _in_bf16(model) if precision == "bf16" else model
+        self._forward = lean(self._model)
 
-    def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
-        """Logits of (query, passage) pairs, in input order."""
-        return self.score(pairs, progress).logits
-
-    def score(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> ScoredPairs:
-        """Logits and the share of pairs that were cut."""
-        encoded = self.encode(pairs)
-        truncated = sum(pair.truncated for pair in encoded)
-        return ScoredPairs(self.score_encoded(encoded, progress), truncated / max(1, len(encoded)))
-
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
-        """Token ids of pairs; every distinct text is tokenised once."""
-        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
-        tokens = dict(zip(texts, self.encoder.tokenize(texts), strict=True))
-        return [self.encoder.pair(tokens[query], tokens[passage]) for query, passage in pairs]
-
-    def score_encoded(self, encoded: Sequence[EncodedPair], progress: Progress = silent) -> NDArray[np.float64]:
-        """Logits of encoded pairs, in input order."""
+    @contextmanager
+    def _scoring(self) -> Iterator[None]:
         import torch
 
-        logits = np.empty(len(encoded), np.float64)
         was_training = self._model.training
-        self._model.eval()
-        with torch.inference_mode(), progress("Scoring pairs", len(encoded)) as advance:
-            for batch in length_batches([len(pair.ids) for pair in encoded], self._max_tokens):
-                inputs = self.encoder.pad([encoded[i] for i in batch])
-                inputs = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-                logits[batch] = self._model(**inputs).logits[:, 0].double().cpu().numpy()  # (batch,)
-                advance(len(batch))
-        self._model.train(was_training)
+        self._forward.eval()
+        with torch.inference_mode():
+            yield
+        self._forward.train(was_training)
+
+    def _logits(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
+        inputs = {name: tensor.to(self._device) for name, tensor in self.encoder.pad(pairs).items()}
+        logits: NDArray[np.float64] = self._forward(**inputs).double().cpu().numpy()  # (batch,)
         return logits
 
 

@@ -38,7 +38,7 @@ class Outcome:
     resumed_from: int = 0
 
 
-class _Batches:
+class Batches:
     """Gradients of whole batches, in as many parts as memory asks for.
 
     Args:
@@ -116,7 +116,7 @@ def run(
     longest = max(len(pair.ids) for group in groups for pair in group.pairs)
     device = next(model.parameters()).device
     most_tokens = tokens_at_once(model.config, device, settings.precision, longest)
-    batches = _Batches(engine, collator, loss, most_tokens)
+    batches = Batches(engine, collator, loss, most_tokens)
     loop = _Loop(batches, engine, optimizer, best, settings, folder, outcome, passed.elapsed_s)
     model.train()
     with torch.random.fork_rng(), progress("Training", settings.n_steps) as advance:
@@ -137,7 +137,7 @@ class _Loop:
 
     def __init__(
         self,
-        batches: _Batches,
+        batches: Batches,
         engine: Engine,
         optimizer: Optimizer,
         best: BestModel,

@@ -1,0 +1,67 @@
+"""Timing two or more sides in turn, and what the machine can do at most."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from crosstune.scoring import n_processors, processor_name
+
+
+def alternate(sides: Mapping[str, Callable[[], object]], n_rounds: int, n_warmup: int = 1) -> dict[str, list[float]]:
+    """Seconds of every side, taken in turn so that a slow minute hits all of them; warm-up rounds do not count.
+
+    A side that gives a number of seconds itself is taken at its word: it measures in another process, or leaves
+    its own set-up out.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(n_rounds + n_warmup):
+        for name, work in sides.items():
+            start = time.perf_counter()
+            own = work()
+            taken = own if isinstance(own, float) else time.perf_counter() - start
+            if number >= n_warmup:
+                seconds[name].append(round(taken, 4))
+    return seconds
+
+
+def table(seconds: Mapping[str, list[float]], n_pairs: int, reference: str) -> dict[str, dict[str, Any]]:
+    """Pairs a second (median), spread of the seconds, and ratio to the reference side."""
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        name: {
+            "pairs_per_s": round(n_pairs / median[name], 2),
+            "seconds": values,
+            "spread": round((max(values) - min(values)) / median[name], 3),
+            "ratio": round(median[reference] / median[name], 2),
+        }
+        for name, values in seconds.items()
+    }
+
+
+def matrix_flops(precision: str, width: int) -> float:
+    """Floating-point operations a second of the matrix products of a model of this width: (2048, w) by (w, 4 w)."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    inputs, weight = torch.randn(2048, width).to(dtype), torch.randn(4 * width, width).to(dtype)
+    times = []
+    with torch.no_grad():
+        for _ in range(20):
+            start = time.perf_counter()
+            torch.nn.functional.linear(inputs, weight)
+            times.append(time.perf_counter() - start)
+    return 2 * 2048 * width * 4 * width / statistics.median(times[5:])
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on."""
+    return {
+        "processor": processor_name(),
+        "cpus": n_processors(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+    }

@@ -1,0 +1,103 @@
+"""What all runtimes share: pairs to tokens, tokens to batches, logits back in input order."""
+
+from __future__ import annotations
+
+import os
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosstune.pair_encoding import EncodedPair, PairEncoder, length_batches
+from crosstune.progress import Progress, silent
+from crosstune.types import ScoreKind
+
+# Small batches win on a CPU (cache) and large ones on a GPU (parallelism).
+CPU_BATCH_TOKENS = 2048
+GPU_BATCH_TOKENS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPairs:
+    """Scores in input order and what was cut.
+
+    Attributes:
+        logits: (pairs,) float64.
+        truncated_share: Share of pairs of which a tail was cut, 0 to 1.
+    """
+
+    logits: NDArray[np.float64]
+    truncated_share: float
+
+
+class BatchScorer(ABC):
+    """A `Scorer` that reads padded batches; a runtime adds how one batch becomes logits.
+
+    Args:
+        encoder: Texts to tokens.
+        precision: What it computes in: "fp32", "bf16" or "int8".
+        max_tokens: Most padded tokens in a batch.
+    """
+
+    score_kind = ScoreKind.LOGIT
+    runtime: str
+
+    def __init__(self, encoder: PairEncoder, precision: str, max_tokens: int = CPU_BATCH_TOKENS) -> None:
+        self.encoder = encoder
+        self.precision = precision
+        self.max_tokens = max_tokens
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
+        """Logits of (query, passage) pairs, in input order."""
+        return self.score(pairs, progress).logits
+
+    def score(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> ScoredPairs:
+        """Logits and the share of pairs that were cut."""
+        encoded = self.encode(pairs)
+        truncated = sum(pair.truncated for pair in encoded)
+        return ScoredPairs(self.score_encoded(encoded, progress), truncated / max(1, len(encoded)))
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
+        """Token ids of pairs; every distinct text is tokenised once."""
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        tokens = dict(zip(texts, self.encoder.tokenize(texts), strict=True))
+        return [self.encoder.pair(tokens[query], tokens[passage]) for query, passage in pairs]
+
+    def score_encoded(self, encoded: Sequence[EncodedPair], progress: Progress = silent) -> NDArray[np.float64]:
+        """Logits of encoded pairs, in input order."""
+        logits = np.empty(len(encoded), np.float64)
+        with self._scoring(), progress("Scoring pairs", len(encoded)) as advance:
+            for batch in length_batches([len(pair.ids) for pair in encoded], self.max_tokens):
+                logits[batch] = self._logits([encoded[i] for i in batch])
+                advance(len(batch))
+        return logits
+
+    def _scoring(self) -> AbstractContextManager[None]:
+        """What must hold while batches are scored."""
+        return nullcontext()
+
+    @abstractmethod
+    def _logits(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
+        """Logits of one batch."""
+
+
+def n_processors() -> int:
+    """Processors that this process may use, which in a container are fewer than the machine's."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """The processor's model name; `platform` knows none on Linux."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
