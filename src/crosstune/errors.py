@@ -5,6 +5,7 @@ CrosstuneError                 something a person can put right; the message say
 ├── DataError                  a file of the user's cannot be used (path, row)
 ├── LeakageError               the same question or answer stands on both sides of a split
 ├── CheckpointError            a base model cannot be found, read or used
+├── ParityError                an export does not rank as the model does (export/parity.py)
 ├── BundleError                a saved model folder is missing, damaged or of another kind
 └── MissingExtraError          an optional dependency is not installed (extra)
 
