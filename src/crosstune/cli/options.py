@@ -33,6 +33,10 @@ RuntimeOption: TypeAlias = Annotated[
         "torch when nothing was exported.",
     ),
 ]
+CacheOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--cache", help="File of scores (SQLite, no texts): pairs scored before are not scored again."),
+]
 QuestionColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of the question, if not found by name.")]
 AnswerColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of the answer, if not found by name.")]
 LabelColumn: TypeAlias = Annotated[str | None, typer.Option(help="Column of 0/1 or graded labels.")]

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from crosstune.cli.cache_option import CacheOption
 from crosstune.cli.options import (
     AnswerColumn,
+    CacheOption,
     Delimiter,
     Encoding,
     JsonOption,

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crosstune.cli.cache_option import CacheOption
-from crosstune.cli.options import JsonOption, ModelOption, PrecisionOption, RuntimeOption, precision
+from crosstune.cli.options import CacheOption, JsonOption, ModelOption, PrecisionOption, RuntimeOption, precision
 
 if TYPE_CHECKING:
     from crosstune.scoring import RankedPassage

@@ -74,7 +74,7 @@ def one_token_words(encoder: PairEncoder) -> list[str]:
     Raises:
         ConfigError: There are none.
     """
-    tokens = sorted(encoder.tokenizer.get_vocab())
+    tokens = sorted(encoder.vocabulary())
     random.Random(_SEED).shuffle(tokens)
     words = list(dict.fromkeys(word for token in tokens if (word := token.strip(_MARKERS)).isalpha()))[:4000]
     lengths = [len(ids) for ids in encoder.tokenize([f"{word} {word}" for word in words])]

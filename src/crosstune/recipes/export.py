@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from crosstune.export import (
 from crosstune.pair_encoding import EncodedPair, PairEncoder
 from crosstune.progress import Progress, silent
 from crosstune.recipes.prepare import Say, unheard
+from crosstune.recipes.run_folder import package_versions
 from crosstune.recipes.yardstick import Yardstick, make_yardstick
 from crosstune.scoring import BatchScorer, OnnxScorer, TorchScorer, computes_in_bf16, load_artefact
 
@@ -189,7 +189,7 @@ def _artefact(to: str, precision: str, way: Way, path: Path, n_calibration: int,
         parity={**parity.to_json(), "sentence": parity.sentence()},
         n_calibration=n_calibration,
         hints=dict(way.hints),
-        versions=_versions(),
+        versions=package_versions(_PACKAGES),
     )
 
 
@@ -230,13 +230,3 @@ def _refused(draft: Artefact, model: Path) -> ParityError:
         f"{draft.name} does not rank as the model does and was removed: {'; '.join(draft.parity['reasons'])} "
         f"({draft.parity['sentence']}; figures: {model / 'exports.json'}); {remedy}"
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -160,10 +160,15 @@ def make_first_stages(
     collection: Collection, embedder: Embedder, progress: Progress = silent
 ) -> tuple[BM25, Dense, Hybrid]:
     """BM25, dense and hybrid search over a collection's passages."""
-    sample = [passage.text for passage in list(collection.passages.values())[:_LANGUAGE_SAMPLE]]
-    bm25 = BM25(collection.passages, detect_language(sample))
+    bm25 = make_bm25(collection)
     dense = Dense(collection.passages, embedder, progress)
     return bm25, dense, Hybrid([bm25, dense])
+
+
+def make_bm25(collection: Collection) -> BM25:
+    """BM25 over a collection's passages, in the language that they are in."""
+    sample = [passage.text for passage in list(collection.passages.values())[:_LANGUAGE_SAMPLE]]
+    return BM25(collection.passages, detect_language(sample))
 
 
 def write_split(prepared: Prepared, folder: RunFolder) -> None:

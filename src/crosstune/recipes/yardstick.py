@@ -14,18 +14,16 @@ from crosstune.data import LoadSettings, SplitSettings, load, split, splits_from
 from crosstune.errors import ConfigError, DataError
 from crosstune.evaluation import HEADLINE, estimate, per_query
 from crosstune.export import Parity, compare_logits
-from crosstune.language import detect_language
 from crosstune.pair_encoding import EncodedPair
 from crosstune.progress import Progress
 from crosstune.recipes.choose import Logits, score_run, select
-from crosstune.retrieval import BM25
+from crosstune.recipes.prepare import make_bm25
 from crosstune.scoring import BatchScorer, rerank
 from crosstune.types import Collection, Run, Splits
 
 _DEPTH = 20
 _MAX_DEV = 100
 _N_CALIBRATION = 128
-_LANGUAGE_SAMPLE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +77,7 @@ def make_yardstick(bundle: ModelBundle, data: Path, reference: BatchScorer, prog
     random = np.random.default_rng(0)
     n_train = min(_N_CALIBRATION, len(splits.train))
     train = [splits.train[i] for i in random.choice(len(splits.train), size=n_train, replace=False)]
-    sample = [passage.text for passage in list(collection.passages.values())[:_LANGUAGE_SAMPLE]]
-    bm25 = BM25(collection.passages, detect_language(sample))
-    candidates = bm25.retrieve([collection.queries[q] for q in (*dev, *train)], _DEPTH, progress)
+    candidates = make_bm25(collection).retrieve([collection.queries[q] for q in (*dev, *train)], _DEPTH, progress)
     if not any(candidates.candidates[q] for q in train):
         raise DataError("no train question shares a word with a passage, so there are no pairs to calibrate with", data)
     expected, _ = score_run(reference, collection, candidates, dev, progress)

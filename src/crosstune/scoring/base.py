@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.errors import BundleError
 from crosstune.pair_encoding import EncodedPair, PairEncoder, length_batches
 from crosstune.progress import Progress, silent
 from crosstune.types import ScoreKind
@@ -84,6 +85,22 @@ class BatchScorer(ABC):
     @abstractmethod
     def _logits(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
         """Logits of one batch."""
+
+
+def check_inputs(graph: Path, names: Sequence[str], encoder: PairEncoder) -> tuple[str, ...]:
+    """The graph's inputs, each of which the encoder can give.
+
+    Raises:
+        BundleError: It cannot.
+    """
+    known = encoder.pad_arrays([encoder.pair(np.zeros(1, np.int32), np.zeros(1, np.int32))])
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise BundleError(
+            f"{graph} wants {', '.join(unknown)}, which the tokenizer beside it does not give; the files are of "
+            "different models: export again"
+        )
+    return tuple(names)
 
 
 def n_processors() -> int:

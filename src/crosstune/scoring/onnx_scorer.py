@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from crosstune.errors import BundleError
 from crosstune.extras import require
 from crosstune.pair_encoding import EncodedPair, PairEncoder
-from crosstune.scoring.base import BatchScorer, n_processors
+from crosstune.scoring.base import BatchScorer, check_inputs, n_processors
 
 
 class OnnxScorer(BatchScorer):
@@ -48,19 +48,3 @@ class OnnxScorer(BatchScorer):
         arrays = self.encoder.pad_arrays(pairs)
         (logits,) = self._session.run(["logits"], {name: arrays[name] for name in self._names})
         return np.asarray(logits, np.float64)  # (batch,)
-
-
-def check_inputs(graph: Path, names: Sequence[str], encoder: PairEncoder) -> tuple[str, ...]:
-    """The graph's inputs, each of which the encoder can give.
-
-    Raises:
-        BundleError: It cannot.
-    """
-    known = encoder.pad_arrays([encoder.pair(np.zeros(1, np.int32), np.zeros(1, np.int32))])
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise BundleError(
-            f"{graph} wants {', '.join(unknown)}, which the tokenizer beside it does not give; the files are of "
-            "different models: export again"
-        )
-    return tuple(names)

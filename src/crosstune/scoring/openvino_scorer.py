@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from crosstune.errors import BundleError
 from crosstune.intel import import_openvino
 from crosstune.pair_encoding import EncodedPair, PairEncoder
-from crosstune.scoring.base import BatchScorer, n_processors
-from crosstune.scoring.onnx_scorer import check_inputs
+from crosstune.scoring.base import BatchScorer, check_inputs, n_processors
 
 _NO_HINTS: Mapping[str, str] = MappingProxyType({})
 

@@ -36,13 +36,12 @@ def free_bytes(device: torch.device) -> int:
     """Memory that is free on the device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             found = next(line for line in file if line.startswith("MemAvailable:"))
         return int(found.split()[1]) * 1024
     except (OSError, StopIteration):
-        return pages
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
