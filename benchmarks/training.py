@@ -85,10 +85,10 @@ class _Ours:
     def __call__(self) -> None:
         settings, optimizer = self._settings, Optimizer(self._engine, self._settings)
         most = tokens_at_once(self._model.config, torch.device("cpu"), settings.precision, MAX_LENGTH)
-        batches = Batches(self._engine, self._collator, make_loss("bce"), most)
+        batches = Batches(self._engine, self._collator, self._groups, make_loss("bce"), most)
         lengths = [group.n_tokens for group in self._groups]
         for step, batch in enumerate(LengthGroupedSampler(lengths, settings.batch_groups, settings.n_steps, seed=0)):
-            batches.gradients([self._groups[i] for i in batch])
+            batches.gradients(batch)
             optimizer.step(step)
 
 

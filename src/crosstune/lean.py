@@ -1,9 +1,9 @@
-"""The same logits from fewer operations: a forward pass for the BERT and RoBERTa families of rerankers.
+"""The same results from fewer operations: a forward pass for BERT and RoBERTa rerankers and bi-encoders.
 
 Three things are saved against the model's own `forward`, none of which changes what is computed:
 
-- the last layer is computed for the first token alone, the only one that the head reads: a sixth of that layer's work
-  is left (keys and values of the other tokens), 14% of a 6-layer model's;
+- a reranker's last layer is computed for the first token alone, the only one that the head reads: a sixth of that
+  layer's work is left (keys and values of the other tokens), 14% of a 6-layer model's;
 - query, key and value come from one matrix product;
 - nothing is built that the head does not need (masks in several shapes, hidden states, output objects).
 
@@ -37,7 +37,7 @@ class WordRows(nn.Module):
 
     def __init__(self, table: Tensor, used: Tensor) -> None:
         super().__init__()
-        self._table, self._used = table, used
+        self.table, self._used = table, used
         self.weight = nn.Parameter(table.detach()[used].clone())  # (rows, width)
         self.places = torch.zeros(len(table), dtype=torch.long, device=table.device)
         self.places[used] = torch.arange(len(used), device=table.device)
@@ -45,12 +45,12 @@ class WordRows(nn.Module):
     def publish(self) -> None:
         """Write the rows back into the whole table."""
         with torch.no_grad():
-            self._table[self._used] = self.weight
+            self.table[self._used] = self.weight
 
     def recall(self) -> None:
         """Read the rows from the whole table, after it was loaded."""
         with torch.no_grad():
-            self.weight.copy_(self._table[self._used])
+            self.weight.copy_(self.table[self._used])
 
 
 def lean(model: nn.Module) -> nn.Module:
@@ -61,13 +61,29 @@ def lean(model: nn.Module) -> nn.Module:
     Args:
         model: transformers sequence-classification model with one logit.
     """
-    config: Any = model.config
-    plain = (
+    return Lean(model) if _is_plain(model.config) else _AsItIs(model)
+
+
+def lean_vectors(model: nn.Module) -> nn.Module:
+    """A module `(input_ids, attention_mask, token_type_ids=None) -> vectors (texts, dimensions)`, weights shared.
+
+    Args:
+        model: sentence-transformers bi-encoder whose first module is a transformer.
+    """
+    return LeanVectors(model) if _is_plain(_transformer(model).config) else _VectorsAsTheyAre(model)
+
+
+def _is_plain(config: Any) -> bool:
+    return (
         config.model_type in _FAMILIES
         and not getattr(config, "is_decoder", False)
         and getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
     )
-    return Lean(model) if plain else _AsItIs(model)
+
+
+def _transformer(model: nn.Module) -> Any:
+    """The transformers model inside a bi-encoder."""
+    return model[0].auto_model  # type: ignore[index]
 
 
 class _AsItIs(nn.Module):
@@ -85,36 +101,55 @@ class _AsItIs(nn.Module):
         return logits
 
 
-class Lean(nn.Module):
-    """BERT's layers, the last one for the first token alone.
-
-    Attributes:
-        rows: When set, word embeddings are looked up here; every token id but padding must be among its rows.
-    """
+class _VectorsAsTheyAre(nn.Module):
+    """The bi-encoder's own forward."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        config: Any = model.config
-        self._encoder: Any = getattr(model, model.base_model_prefix)  # type: ignore[call-overload]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        features = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            features["token_type_ids"] = token_type_ids
+        vectors: Tensor = self.model(features)["sentence_embedding"]
+        return vectors
+
+
+class LeanLayers(nn.Module):
+    """Embeddings and layers of a BERT or RoBERTa encoder.
+
+    Args:
+        encoder: transformers model without a head.
+
+    Attributes:
+        encoder: The same; a copy of it may be put in its place.
+        rows: When set, word embeddings are looked up here; every token id but padding must be among its rows.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+        config: Any = encoder.config
         self._n_heads = int(config.num_attention_heads)
         self._dropout = float(config.attention_probs_dropout_prob)
         self._roberta = config.model_type != "bert"
         self._padding = int(config.pad_token_id or 0)
         self.rows: WordRows | None = None
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Logits (pairs,) of padded pairs (pairs, tokens)."""
-        hidden = self._embed(input_ids, attention_mask, token_type_ids)  # (pairs, tokens, width)
+    def _hidden(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, first_only: bool
+    ) -> Tensor:
+        """The last layer's output (texts, tokens, width), of the first token alone (texts, 1, width) if asked."""
+        hidden = self._embed(input_ids, attention_mask, token_type_ids)  # (texts, tokens, width)
         bias = self._bias(attention_mask, hidden.dtype)
-        *layers, last = self._encoder.encoder.layer
+        *layers, last = self.encoder.encoder.layer
         for layer in layers:
             hidden = self._layer(layer, hidden, hidden, bias)
-        first = self._layer(last, hidden[:, :1], hidden, bias)  # (pairs, 1, width)
-        return self._head(first)[:, 0]
+        return self._layer(last, hidden[:, :1] if first_only else hidden, hidden, bias)
 
     def _embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        parts = self._encoder.embeddings
+        parts = self.encoder.embeddings
         if self._roberta:  # Positions count on from the padding index.
             positions = attention_mask.cumsum(1) * attention_mask + self._padding
         else:
@@ -123,11 +158,11 @@ class Lean(nn.Module):
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         hidden = parts.LayerNorm(hidden + parts.token_type_embeddings(types))
         # The layers may be in bfloat16 while the embeddings stay in float32.
-        return parts.dropout(hidden).to(self._encoder.encoder.layer[0].intermediate.dense.weight.dtype)  # type: ignore[no-any-return]
+        return parts.dropout(hidden).to(self.encoder.encoder.layer[0].intermediate.dense.weight.dtype)  # type: ignore[no-any-return]
 
     def _words(self, input_ids: Tensor) -> Tensor:
         if self.rows is None:
-            return self._encoder.embeddings.word_embeddings(input_ids)  # type: ignore[no-any-return]
+            return self.encoder.embeddings.word_embeddings(input_ids)  # type: ignore[no-any-return]
         return functional.embedding(self.rows.places[input_ids], self.rows.weight)
 
     def _bias(self, attention_mask: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -155,7 +190,7 @@ class Lean(nn.Module):
         )  # (pairs, heads, tokens, width of a head)
         dropout = self._dropout if self.training else 0.0
         # Which is faster depends on the machine and on whether there is a backward pass: it is measured.
-        if self.model.config._attn_implementation == "eager":  # type: ignore[union-attr]
+        if self.encoder.config._attn_implementation == "eager":
             scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
             weights = (scores if bias is None else scores + bias).softmax(-1)
             context = torch.matmul(functional.dropout(weights, dropout, self.training), value)
@@ -163,11 +198,41 @@ class Lean(nn.Module):
             context = functional.scaled_dot_product_attention(query, key, value, bias, dropout)
         return context.transpose(1, 2).flatten(2)
 
+
+class Lean(LeanLayers):
+    """A reranker: the layers, the last one for the first token alone, and the head."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(getattr(model, model.base_model_prefix))  # type: ignore[call-overload]
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Logits (pairs,) of padded pairs (pairs, tokens)."""
+        first = self._hidden(input_ids, attention_mask, token_type_ids, first_only=True)  # (pairs, 1, width)
+        return self._head(first)[:, 0]
+
     def _head(self, first: Tensor) -> Tensor:
         """Logits (pairs, 1) from the first token."""
         model: Any = self.model
-        dense = model.classifier.dense if self._roberta else self._encoder.pooler.dense
+        dense = model.classifier.dense if self._roberta else self.encoder.pooler.dense
         first = first.to(dense.weight.dtype)
         if self._roberta:
             return model.classifier(first)  # type: ignore[no-any-return]
-        return model.classifier(model.dropout(self._encoder.pooler(first)))  # type: ignore[no-any-return]
+        return model.classifier(model.dropout(self.encoder.pooler(first)))  # type: ignore[no-any-return]
+
+
+class LeanVectors(LeanLayers):
+    """A bi-encoder: the layers, then the modules (pooling, normalisation, ...) that the model ends with."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(_transformer(model))
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Vectors (texts, dimensions) of padded texts (texts, tokens)."""
+        hidden = self._hidden(input_ids, attention_mask, token_type_ids, first_only=False)
+        # Pooled in float32: a mean of hundreds of bfloat16 values would lose what tells neighbours apart.
+        features: dict[str, Any] = {"token_embeddings": hidden.float(), "attention_mask": attention_mask}
+        for module in list(self.model)[1:]:  # type: ignore[call-overload]
+            features = module(features)
+        return features["sentence_embedding"]  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.data import SplitSettings
 from crosstune.data.nli import NLIPair, build_nli_pairs
 from crosstune.errors import ConfigError
@@ -22,7 +23,6 @@ from crosstune.recipes.blog import BLOG_BASE, example_pairs, train_qa_dict, tune
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.run import longest_pair
 from crosstune.recipes.settings import TuneSettings
-from crosstune.retrieval import SentenceTransformerEmbedder
 from crosstune.training import Throughput
 from crosstune.types import Collection, Passage, Query, Splits, Verdict
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.cli.main import main
 from crosstune.data import SplitSettings
 from crosstune.errors import ConfigError, LeakageError
@@ -17,7 +18,6 @@ from crosstune.recipes import tune as recipe
 from crosstune.recipes.evaluate import evaluate_model
 from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.use import predict_file, rank_file
-from crosstune.retrieval import SentenceTransformerEmbedder
 from crosstune.training import Throughput
 from crosstune.types import Candidate, Run, ScoreKind, Verdict
 

@@ -118,7 +118,7 @@ class TestMemory:
         settings = TrainingSettings(n_steps=2, batch_groups=12, learning_rate=1e-3, warmup_share=0.0, n_evaluations=1)
         losses = []
         for most in (100_000, 60):
-            monkeypatch.setattr("crosstune.training.loop.tokens_at_once", lambda *_, most=most: most)
+            monkeypatch.setattr("crosstune.training.memory.tokens_at_once", lambda *_, most=most: most)
             model = load(bert, dropout=0.0).model
             losses.append(
                 train(model, encoder, groups, make_loss(loss), lambda m: 0.0, settings, tmp_path / f"{most}").losses
@@ -132,7 +132,7 @@ class TestMemory:
         seen = []
         gradients = Engine.gradients
 
-        def short_of_memory(self, slices, loss):
+        def short_of_memory(self, slices, loss, twice=False):
             n_tokens = sum(part["input_ids"].numel() for part in slices)
             seen.append(n_tokens)
             if n_tokens > 200:
@@ -140,7 +140,7 @@ class TestMemory:
             return gradients(self, slices, loss)
 
         monkeypatch.setattr(Engine, "gradients", short_of_memory)
-        monkeypatch.setattr("crosstune.training.loop.tokens_at_once", lambda *_: 10_000)
+        monkeypatch.setattr("crosstune.training.memory.tokens_at_once", lambda *_: 10_000)
         again = train(model, encoder, groups, make_loss("lce"), lambda m: 0.0, settings, tmp_path / "parts")
         assert again.stopped == "finished"
         assert np.isfinite(again.losses).all()
@@ -150,7 +150,7 @@ class TestMemory:
     def test_a_pair_that_never_fits_is_said(self, parts, tmp_path, monkeypatch):
         model, encoder, groups = parts
 
-        def no_memory(self, slices, loss):
+        def no_memory(self, slices, loss, twice=False):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
         monkeypatch.setattr(Engine, "gradients", no_memory)
@@ -161,7 +161,7 @@ class TestMemory:
     def test_another_error_is_not_swallowed(self, parts, tmp_path, monkeypatch):
         model, encoder, groups = parts
 
-        def broken(self, slices, loss):
+        def broken(self, slices, loss, twice=False):
             raise RuntimeError("shapes do not match")
 
         monkeypatch.setattr(Engine, "gradients", broken)

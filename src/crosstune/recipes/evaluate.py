@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
 from crosstune.checkpoints import EMBEDDED, resolve
 from crosstune.data import read_beir, write_run
 from crosstune.errors import ConfigError
@@ -13,7 +14,6 @@ from crosstune.evaluation import ceiling, evaluate
 from crosstune.progress import Progress, silent
 from crosstune.recipes.choose import score_run
 from crosstune.recipes.prepare import make_first_stages
-from crosstune.retrieval import CachedEmbedder, SentenceTransformerEmbedder
 from crosstune.scoring import Reranker, rerank
 from crosstune.types import EvalReport
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
 from crosstune.checkpoints import resolve
 from crosstune.data import (
     MAX_UNKNOWN_SHARE,
@@ -29,7 +30,7 @@ from crosstune.protocols import Embedder, Retriever
 from crosstune.recipes.check import language_advice, unknown_share
 from crosstune.recipes.run_folder import RunFolder, write_json
 from crosstune.recipes.settings import TuneSettings
-from crosstune.retrieval import BM25, CachedEmbedder, Dense, Hybrid, SentenceTransformerEmbedder
+from crosstune.retrieval import BM25, Dense, Hybrid
 from crosstune.types import Collection, Query, Run, Splits
 
 Say = Callable[[str], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crosstune.training.batches import EncodedGroup
+from crosstune.training.contrastive import ContrastiveExample, train_bi_encoder
 from crosstune.training.losses import LOSSES, make_loss
 from crosstune.training.plan import Plan, Speed, Workload, plan
 from crosstune.training.settings import TrainingSettings
@@ -11,6 +12,7 @@ from crosstune.training.trainer import TrainingResult, load_trained, train
 
 __all__ = [
     "LOSSES",
+    "ContrastiveExample",
     "EncodedGroup",
     "Plan",
     "Speed",
@@ -23,4 +25,5 @@ __all__ = [
     "measure_training",
     "plan",
     "train",
+    "train_bi_encoder",
 ]

@@ -10,12 +10,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crosstune.lean import Lean, WordRows, lean
+from crosstune.lean import LeanLayers, WordRows, lean
 from crosstune.training.settings import TrainingSettings
 
 _LARGEST_GRADIENT = 1.0
@@ -28,60 +27,75 @@ class Engine:
         model: Float32, on its device; the weights that are trained.
         precision: "fp32" or "bf16".
         token_ids: Every token id that training will see, each once; None to train the whole word embedding.
+        forward: Over the model's weights, from `crosstune.lean`: what is computed; None for a reranker's logits.
     """
 
-    def __init__(self, model: nn.Module, precision: str, token_ids: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        precision: str,
+        token_ids: Sequence[int] | None = None,
+        forward: nn.Module | None = None,
+    ) -> None:
         self.model = model
         self._device = next(model.parameters()).device
-        self._forward = lean(model)
+        self._forward = lean(model) if forward is None else forward
         self._autocast = precision == "bf16"
         self._copies: list[tuple[nn.Parameter, nn.Parameter]] = []  # (float32, bfloat16)
         self._rows: WordRows | None = None
-        if isinstance(self._forward, Lean):
+        if isinstance(self._forward, LeanLayers):
+            words = self._forward.encoder.embeddings.word_embeddings.weight
             if self._autocast:
-                self._forward, self._copies = _bf16_layers(model)
+                self._forward, self._copies = _bf16_layers(self._forward)
                 self._autocast = False
             if token_ids is not None:
-                self._rows = _word_rows(model, token_ids)
+                self._rows = WordRows(words, torch.as_tensor(token_ids, dtype=torch.long, device=words.device))
                 self._forward.rows = self._rows
         self.parameters = self._trained()
 
     def _trained(self) -> dict[str, nn.Parameter]:
         named = dict(self.model.named_parameters())
         if self._rows is not None:
-            table: Any = self.model.get_input_embeddings()  # type: ignore[operator]
-            (name,) = (name for name, parameter in named.items() if parameter is table.weight)
+            (name,) = (name for name, parameter in named.items() if parameter is self._rows.table)
             named[name] = self._rows.weight
         return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
 
-    def gradients(self, slices: Sequence[dict[str, Tensor]], loss: Callable[[Tensor], Tensor]) -> float:
+    def gradients(
+        self, slices: Sequence[dict[str, Tensor]], loss: Callable[[Tensor], Tensor], twice: bool = False
+    ) -> float:
         """Add the gradients of one batch, or of a part of it.
 
         Each slice's graph is freed once its gradients are summed.
 
         Args:
             slices: Model inputs.
-            loss: Logits of all slices (pairs,), float32, to a scalar.
+            loss: Outputs of all slices, float32, to a scalar: logits (pairs,), or vectors (texts, dimensions).
+            twice: Compute every slice a second time for its gradients rather than keep all graphs until the loss is
+                known: a third more work, in the memory of one slice (Gao, Zhang, Han and Callan, "Scaling Deep
+                Contrastive Learning Batch Size under Memory Limited Setup", 2021).
 
         Returns:
             The loss.
         """
-        outputs = [self._logits(part) for part in slices]
-        logits = torch.cat([output.detach().float() for output in outputs]).requires_grad_()  # (pairs,)
-        value = loss(logits)
+        with torch.set_grad_enabled(not twice):
+            outputs = [self._run(part) for part in slices]
+        joined = torch.cat([output.detach().float() for output in outputs]).requires_grad_()
+        value = loss(joined)
         sizes = [len(output) for output in outputs]
-        for gradient in torch.split(torch.autograd.grad(value, logits)[0], sizes):
+        for part, gradient in zip(slices, torch.split(torch.autograd.grad(value, joined)[0], sizes), strict=True):
             output = outputs.pop(0)
+            if twice:
+                output = self._run(part)
             output.backward(gradient.to(output.dtype))  # type: ignore[no-untyped-call]
             del output
             self._collect()
         return float(value.detach())
 
-    def _logits(self, part: dict[str, Tensor]) -> Tensor:
+    def _run(self, part: dict[str, Tensor]) -> Tensor:
         inputs = {name: tensor.to(self._device, non_blocking=True) for name, tensor in part.items()}
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
-            logits: Tensor = self._forward(**inputs)
-        return logits
+            output: Tensor = self._forward(**inputs)
+        return output
 
     def _collect(self) -> None:
         """Add the bfloat16 gradients of one slice to the float32 ones."""
@@ -178,19 +192,11 @@ class Optimizer:
                 }
 
 
-def _bf16_layers(model: nn.Module) -> tuple[Lean, list[tuple[nn.Parameter, nn.Parameter]]]:
-    """A lean forward whose layers are bfloat16 copies; embeddings and head are the model's own."""
-    encoder: Any = getattr(model, model.base_model_prefix)  # type: ignore[call-overload]
-    replica: Any = copy.copy(model)
-    replica._modules = dict(model._modules)
-    inner: Any = copy.copy(encoder)
-    inner._modules = dict(encoder._modules)
-    inner._modules["encoder"] = copy.deepcopy(encoder.encoder).to(torch.bfloat16)
-    replica._modules[model.base_model_prefix] = inner
-    copies = list(zip(encoder.encoder.parameters(), inner._modules["encoder"].parameters(), strict=True))
-    return Lean(replica), copies
-
-
-def _word_rows(model: nn.Module, token_ids: Sequence[int]) -> WordRows:
-    table: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-    return WordRows(table, torch.as_tensor(token_ids, dtype=torch.long, device=table.device))
+def _bf16_layers(forward: LeanLayers) -> tuple[LeanLayers, list[tuple[nn.Parameter, nn.Parameter]]]:
+    """The same forward over bfloat16 copies of the layers; embeddings and head are the model's own."""
+    replica, encoder = copy.copy(forward), copy.copy(forward.encoder)
+    replica._modules, encoder._modules = dict(forward._modules), dict(forward.encoder._modules)
+    encoder._modules["encoder"] = copy.deepcopy(forward.encoder.encoder).to(torch.bfloat16)
+    replica.encoder = encoder
+    originals = forward.encoder.encoder.parameters()
+    return replica, list(zip(originals, encoder.encoder.parameters(), strict=True))

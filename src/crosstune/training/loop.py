@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crosstune.errors import ConfigError
 from crosstune.progress import Progress
@@ -24,7 +24,7 @@ from crosstune.training.checkpointing import (
 )
 from crosstune.training.engine import Engine, Optimizer
 from crosstune.training.losses import Loss
-from crosstune.training.memory import is_out_of_memory, tokens_at_once
+from crosstune.training.memory import is_out_of_memory
 from crosstune.training.settings import TrainingSettings
 
 
@@ -44,18 +44,23 @@ class Batches:
     Args:
         engine: Sums the gradients.
         collator: Groups to tensors.
+        groups: All training examples.
         loss: Of a batch.
         most_tokens: Padded tokens of a part.
     """
 
-    def __init__(self, engine: Engine, collator: GroupCollator, loss: Loss, most_tokens: int) -> None:
+    def __init__(
+        self, engine: Engine, collator: GroupCollator, groups: Sequence[EncodedGroup], loss: Loss, most_tokens: int
+    ) -> None:
         self._engine = engine
         self._collator = collator
+        self._groups = groups
         self._loss = loss
         self._most_tokens = most_tokens
 
-    def gradients(self, groups: Sequence[EncodedGroup]) -> float:
-        """Sum a batch's gradients; when memory runs out, halve the parts and begin the batch again."""
+    def gradients(self, batch: Sequence[int]) -> float:
+        """Sum the gradients of the groups at these places; when memory runs out, halve the parts and begin again."""
+        groups = [self._groups[i] for i in batch]
         while True:
             try:
                 return self._once(groups)
@@ -90,41 +95,45 @@ class Batches:
 
 def run(
     *,
-    model: nn.Module,
+    engine: Engine,
+    gradients: Callable[[list[int]], float],
     sampler: LengthGroupedSampler,
-    collator: GroupCollator,
-    groups: Sequence[EncodedGroup],
-    loss: Loss,
     best: BestModel,
     settings: TrainingSettings,
     folder: Path,
     resume: Path | None,
     progress: Progress,
 ) -> Outcome:
-    """Run the loop from the start or from `resume`. See `crosstune.training.train` for the parts."""
+    """Run the loop from the start or from `resume`.
+
+    Args:
+        engine: Of the model.
+        gradients: Sums the gradients of a batch, given by the places of its examples, and returns its loss.
+        sampler: The batches.
+        best: Dev scores and the weights to keep.
+        settings: See `TrainingSettings`.
+        folder: For checkpoints.
+        resume: Checkpoint to go on from.
+        progress: Told of steps.
+    """
     passed = Passed([], 0.0) if resume is None else passed_until(resume)
     outcome = Outcome(losses=passed.losses, resumed_from=len(passed.losses), n_steps=len(passed.losses))
     folder.mkdir(parents=True, exist_ok=True)
-    engine = Engine(model, settings.precision, _token_ids(groups))
     optimizer = Optimizer(engine, settings)
     if resume is not None:
-        optimizer.load(load_checkpoint(resume, model))
+        optimizer.load(load_checkpoint(resume, engine.model))
         engine.recall()
         if ended := _ended(best, settings, passed):
             outcome.stopped = ended
             return outcome
-    longest = max(len(pair.ids) for group in groups for pair in group.pairs)
-    device = next(model.parameters()).device
-    most_tokens = tokens_at_once(model.config, device, settings.precision, longest)
-    batches = Batches(engine, collator, loss, most_tokens)
-    loop = _Loop(batches, engine, optimizer, best, settings, folder, outcome, passed.elapsed_s)
-    model.train()
+    loop = _Loop(gradients, engine, optimizer, best, settings, folder, outcome, passed.elapsed_s)
+    engine.model.train()
     with torch.random.fork_rng(), progress("Training", settings.n_steps) as advance:
         advance(outcome.resumed_from)
         for number, batch in enumerate(sampler):
             if number < outcome.resumed_from:
                 continue
-            going_on = loop.step([groups[i] for i in batch])
+            going_on = loop.step(batch)
             advance(1)
             if not going_on:
                 break
@@ -137,7 +146,7 @@ class _Loop:
 
     def __init__(
         self,
-        batches: Batches,
+        gradients: Callable[[list[int]], float],
         engine: Engine,
         optimizer: Optimizer,
         best: BestModel,
@@ -146,7 +155,7 @@ class _Loop:
         outcome: Outcome,
         elapsed_s: float,
     ) -> None:
-        self._batches = batches
+        self._gradients = gradients
         self._engine = engine
         self._optimizer = optimizer
         self._best = best
@@ -156,12 +165,12 @@ class _Loop:
         self._saved = time.monotonic()
         self._started = self._saved - elapsed_s
 
-    def step(self, groups: Sequence[EncodedGroup]) -> bool:
+    def step(self, batch: list[int]) -> bool:
         """Train one batch; evaluate and save when it is time. False when training is over."""
         outcome = self._outcome
         # Seeded by its number, so that a resumed run draws what it would have drawn.
         torch.manual_seed(self._settings.seed * 1_000_003 + outcome.n_steps)
-        outcome.losses.append(self._batches.gradients(groups))
+        outcome.losses.append(self._gradients(batch))
         if math.isfinite(outcome.losses[-1]):
             self._optimizer.step(outcome.n_steps)
         outcome.n_steps += 1
@@ -205,12 +214,3 @@ def _ended(best: BestModel, settings: TrainingSettings, passed: Passed) -> str |
     if settings.deadline_s is not None and passed.elapsed_s > settings.deadline_s:
         return "deadline"
     return "finished" if len(passed.losses) >= settings.n_steps else None
-
-
-def _token_ids(groups: Sequence[EncodedGroup]) -> list[int]:
-    """Every token id that training will see, but for padding, which nothing looks at."""
-    ids: set[int] = set()
-    for group in groups:
-        for pair in group.pairs:
-            ids.update(pair.ids.tolist())
-    return sorted(ids)

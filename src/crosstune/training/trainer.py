@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crosstune.checkpoints import Checkpoint, CheckpointKind, load_model
 from crosstune.errors import ConfigError
@@ -16,6 +19,9 @@ from crosstune.training.batches import EncodedGroup, GroupCollator, LengthGroupe
 from crosstune.training.checkpointing import BestModel, last_complete_checkpoint
 from crosstune.training.losses import Loss
 from crosstune.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from crosstune.training.loop import Outcome
 
 _CPU_SLICE_TOKENS = 2048
 _GPU_SLICE_TOKENS = 32768
@@ -75,26 +81,35 @@ def train(
     if not groups:
         raise ConfigError("there is nothing to train on: no question has both an answer and a negative")
     require("torch", extra="train", what="training")
-    from crosstune.training.loop import run
+    from crosstune.training.engine import Engine
+    from crosstune.training.loop import Batches, run
+    from crosstune.training.memory import tokens_at_once
 
     resume = last_complete_checkpoint(folder)
     best = BestModel(folder, settings, validate, on_evaluation, resume)
     model.set_attn_implementation(settings.attention)
-    on_cpu = next(model.parameters()).device.type == "cpu"
+    device = next(model.parameters()).device
+    pairs = [pair for group in groups for pair in group.pairs]
+    engine = Engine(model, settings.precision, token_ids([pair.ids for pair in pairs]))
+    most_tokens = tokens_at_once(model.config, device, settings.precision, max(len(pair.ids) for pair in pairs))
+    collator = GroupCollator(encoder, slice_tokens(device.type))
     outcome = run(
-        model=model,
+        engine=engine,
+        gradients=Batches(engine, collator, groups, loss, most_tokens).gradients,
         sampler=LengthGroupedSampler(
             [group.n_tokens for group in groups], settings.batch_groups, settings.n_steps, settings.seed
         ),
-        collator=GroupCollator(encoder, _CPU_SLICE_TOKENS if on_cpu else _GPU_SLICE_TOKENS),
-        groups=groups,
-        loss=loss,
         best=best,
         settings=settings,
         folder=folder,
         resume=resume,
         progress=progress,
     )
+    return result(model, best, outcome, settings)
+
+
+def result(model: Any, best: BestModel, outcome: Outcome, settings: TrainingSettings) -> TrainingResult:
+    """What a loop that has ended leaves."""
     path = best.keep_last(model, outcome.n_steps) if settings.keep == "last" else best.path(model, outcome.n_steps)
     return TrainingResult(
         model_path=path,
@@ -105,6 +120,19 @@ def train(
         stopped=outcome.stopped,
         resumed_from=outcome.resumed_from,
     )
+
+
+def slice_tokens(device: str) -> int:
+    """Padded tokens that go through the model at once, as fast as any larger number on that kind of device."""
+    return _CPU_SLICE_TOKENS if device == "cpu" else _GPU_SLICE_TOKENS
+
+
+def token_ids(texts: Iterable[NDArray[np.int32]]) -> list[int]:
+    """Every token id that training will see; padding, which nothing looks at, need not be among them."""
+    ids: set[int] = set()
+    for text in texts:
+        ids.update(text.tolist())
+    return sorted(ids)
 
 
 def load_trained(path: Path) -> Any:

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
+from crosstune.bi_encoder import CachedEmbedder, cache
 from crosstune.progress import silent
-from crosstune.retrieval import CachedEmbedder, embedding_cache
 
 
 class Counting:
@@ -36,7 +36,7 @@ TEXTS = [f"text {i} " + "x" * (i % 7) for i in range(10)]
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(embedding_cache, "_BLOCK_TEXTS", 4)
+    monkeypatch.setattr(cache, "_BLOCK_TEXTS", 4)
 
 
 def files(folder):

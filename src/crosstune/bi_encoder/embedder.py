@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosstune.checkpoints import Checkpoint, quiet_transformers
+from crosstune.bi_encoder.loading import load_bi_encoder
+from crosstune.checkpoints import Checkpoint
 from crosstune.errors import CheckpointError, ConfigError
 from crosstune.extras import require
 from crosstune.progress import Progress, silent
@@ -54,7 +55,7 @@ class SentenceTransformerEmbedder:
         if precision not in ("auto", "fp32", "bf16"):
             raise ConfigError(f'precision is {precision!r}; choose "auto", "fp32" or "bf16"')
         self._checkpoint = checkpoint
-        self._model = _load(checkpoint, device)
+        self._model = load_bi_encoder(checkpoint, device)
         self._torch = require("torch", extra="train", what="dense retrieval")
         self.precision = faster_precision(self._encode_probe) if precision == "auto" else precision
 
@@ -135,35 +136,3 @@ def faster_precision(
     agreement = float((vectors["fp32"] * vectors["bf16"]).sum(axis=1).min())
     faster = seconds["fp32"] >= _WORTHWHILE_SPEEDUP * seconds["bf16"]
     return "bf16" if faster and agreement > _LEAST_AGREEMENT else "fp32"
-
-
-def _load(checkpoint: Checkpoint, device: str | None) -> Any:
-    _refuse_foreign_code(checkpoint)
-    library = require("sentence_transformers", extra="train", what="dense retrieval")
-    try:
-        with quiet_transformers():
-            return library.SentenceTransformer(
-                str(checkpoint.path), device=device, local_files_only=True, trust_remote_code=False
-            )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"embedding model {checkpoint.name!r} cannot be loaded by sentence-transformers: {error}; give a "
-            'complete sentence-transformers folder, or "embedded"'
-        ) from error
-
-
-def _refuse_foreign_code(checkpoint: Checkpoint) -> None:
-    """Older sentence-transformers run Python files of a local model folder without asking."""
-    path = checkpoint.path / "modules.json"
-    if not path.is_file():
-        return
-    try:
-        types = [str(module["type"]) for module in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"embedding model {checkpoint.name!r}: modules.json is damaged: {error}") from error
-    foreign = [name for name in types if not name.startswith("sentence_transformers.")]
-    if foreign:
-        raise CheckpointError(
-            f"embedding model {checkpoint.name!r} needs code of its own ({', '.join(foreign)}), which "
-            "is never run; choose a model made of sentence-transformers' own modules"
-        )

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
+from crosstune.bi_encoder import SentenceTransformerEmbedder
+from crosstune.bi_encoder.embedder import faster_precision
 from crosstune.checkpoints import resolve
 from crosstune.errors import CheckpointError, ConfigError
-from crosstune.retrieval import SentenceTransformerEmbedder
-from crosstune.retrieval.embedder import faster_precision
 
 TEXTS = ["reset your password", "a refund", "download the invoice of every month in the billing page", ""]
 

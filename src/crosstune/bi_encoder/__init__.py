@@ -1,0 +1,8 @@
+"""Models that turn one text into one vector: first stages search with them, training tunes them, rerankers add them."""
+
+from crosstune.bi_encoder.cache import CachedEmbedder
+from crosstune.bi_encoder.embedder import SentenceTransformerEmbedder
+from crosstune.bi_encoder.loading import load_bi_encoder, without_dropout
+from crosstune.bi_encoder.text_encoder import TextEncoder
+
+__all__ = ["CachedEmbedder", "SentenceTransformerEmbedder", "TextEncoder", "load_bi_encoder", "without_dropout"]

@@ -1,0 +1,222 @@
+"""Tuning a bi-encoder: every question against the passages of its whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosstune.bi_encoder import TextEncoder
+from crosstune.errors import ConfigError
+from crosstune.extras import require
+from crosstune.pair_encoding import length_batches
+from crosstune.progress import Progress, silent
+from crosstune.training.batches import LengthGroupedSampler
+from crosstune.training.checkpointing import BestModel, last_complete_checkpoint
+from crosstune.training.settings import TrainingSettings
+from crosstune.training.trainer import TrainingResult, result, slice_tokens, token_ids
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from crosstune.training.engine import Engine
+
+# Cosines lie close together: 20 times them is the scale at which a softmax can tell them apart.
+SCALE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastiveExample:
+    """One question with its answer and mined negatives, by their places in the lists of texts.
+
+    Attributes:
+        query: Place of the question.
+        positive: Place of the passage that answers it.
+        negatives: Places of its mined negatives.
+        never: Places of passages that must not be its negatives when they stand in the same batch: other answers to
+            it and their near-duplicates.
+    """
+
+    query: int
+    positive: int
+    negatives: tuple[int, ...]
+    never: Set[int]
+
+
+def contrastive_loss(queries: Tensor, passages: Tensor, positives: Tensor, allowed: Tensor) -> Tensor:
+    """Softmax cross-entropy of each question's answer against all passages of the batch, and the other way round.
+
+    The other way: of all questions of the batch the one that the answer belongs to. With one answer a question it
+    doubles what a small batch teaches. What sentence-transformers calls MultipleNegativesRankingLoss is the first
+    half. Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017.
+
+    Args:
+        queries: (questions, dimensions).
+        passages: (passages, dimensions).
+        positives: (questions,) place of each question's answer.
+        allowed: (questions, passages) True where the passage counts for the question: its answer and its negatives.
+
+    Returns:
+        A scalar.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy, normalize
+
+    scores = SCALE * normalize(queries, dim=1) @ normalize(passages, dim=1).T  # (questions, passages)
+    scores = scores.masked_fill(~allowed, float("-inf"))
+    own = torch.arange(len(queries), device=positives.device)
+    # Questions with the same answer are not rivals for it.
+    shared = (positives[:, None] == positives[None, :]) & (own[:, None] != own[None, :])
+    backwards = scores[:, positives].T.masked_fill(shared, float("-inf"))  # (answers, questions)
+    return 0.5 * (cross_entropy(scores, positives) + cross_entropy(backwards, own))
+
+
+class ContrastiveBatches:
+    """Gradients of batches of examples.
+
+    Args:
+        engine: Over the bi-encoder.
+        encoder: Pads texts.
+        queries, passages: Token ids of all texts.
+        examples: All training examples.
+        protected: Places of passages that are nobody's negative unless mined: answers of dev and test questions.
+        slice_tokens: Padded tokens that go through the model at once.
+        most_tokens: Padded tokens whose graphs may be kept at once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        encoder: TextEncoder,
+        queries: Sequence[NDArray[np.int32]],
+        passages: Sequence[NDArray[np.int32]],
+        examples: Sequence[ContrastiveExample],
+        protected: Set[int],
+        slice_tokens: int,
+        most_tokens: int,
+    ) -> None:
+        self._engine = engine
+        self._encoder = encoder
+        self._queries, self._passages = queries, passages
+        self._examples = examples
+        self._protected = protected
+        self._slice_tokens = slice_tokens
+        self._most_tokens = most_tokens
+
+    def gradients(self, batch: Sequence[int]) -> float:
+        """Sum the gradients of these examples as one batch; returns the loss.
+
+        When memory runs out, graphs are no longer kept; when it still does, slices are halved.
+        """
+        from crosstune.training.memory import is_out_of_memory
+
+        while True:
+            try:
+                return self._once([self._examples[i] for i in batch])
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._engine.forget_gradients()
+                self._spare(error)
+
+    def _spare(self, error: RuntimeError) -> None:
+        if self._most_tokens:
+            self._most_tokens = 0
+        elif self._slice_tokens > self._encoder.max_length:
+            self._slice_tokens //= 2
+        else:
+            raise ConfigError(
+                "one text alone does not fit into memory; tune a smaller embedder, or use a machine with more memory"
+            ) from error
+
+    def _once(self, examples: Sequence[ContrastiveExample]) -> float:
+        import torch
+
+        places = list(dict.fromkeys(place for e in examples for place in (e.positive, *e.negatives)))
+        texts = [self._queries[e.query] for e in examples] + [self._passages[place] for place in places]
+        cut = length_batches([len(text) for text in texts], self._slice_tokens)
+        back = torch.from_numpy(np.argsort(np.concatenate(cut)))  # (texts,) from the slices' order to ours
+        column = {place: i for i, place in enumerate(places)}
+        positives = torch.tensor([column[e.positive] for e in examples])
+        allowed = torch.tensor([[self._counts(e, place) for place in places] for e in examples])
+        n_queries = len(examples)
+
+        def loss(vectors: Tensor) -> Tensor:
+            device = vectors.device
+            ordered = vectors[back.to(device)]
+            return contrastive_loss(ordered[:n_queries], ordered[n_queries:], positives.to(device), allowed.to(device))
+
+        slices = [self._encoder.pad([texts[i] for i in batch]) for batch in cut]
+        n_tokens = sum(part["input_ids"].numel() for part in slices)
+        return self._engine.gradients(slices, loss, twice=n_tokens > self._most_tokens)
+
+    def _counts(self, example: ContrastiveExample, place: int) -> bool:
+        """Whether a passage of the batch stands in the softmax of an example."""
+        if place == example.positive or place in example.negatives:
+            return True
+        return place not in example.never and place not in self._protected
+
+
+def train_bi_encoder(
+    model: Any,
+    encoder: TextEncoder,
+    queries: Sequence[str],
+    passages: Sequence[str],
+    examples: Sequence[ContrastiveExample],
+    protected: Set[int],
+    validate: Callable[[Any], float],
+    settings: TrainingSettings,
+    folder: Path,
+    progress: Progress = silent,
+    on_evaluation: Callable[[int, float], None] = lambda step, score: None,
+) -> TrainingResult:
+    """Train until the steps are done, dev stops rising, or the deadline; continue a run that was killed.
+
+    Args:
+        model: From `load_bi_encoder`, float32; trained in place.
+        encoder: Tokenises and pads.
+        queries, passages: Texts that the examples name by place.
+        examples: What to learn; a batch has `settings.batch_groups` of them.
+        protected: Places of passages that are nobody's negative unless mined.
+        validate: Model to dev score, higher is better.
+        settings: See `TrainingSettings`.
+        folder: For checkpoints; a folder with complete checkpoints of this run is continued.
+        progress: Told of steps.
+        on_evaluation: Called with (step, dev score) after each evaluation.
+
+    Raises:
+        ConfigError: Fewer than two examples: there would be nothing to compare with.
+        MissingExtraError: The extra `train` is not installed.
+    """
+    if len(examples) < 2:
+        raise ConfigError(f"tuning a first stage takes at least 2 questions with an answer, found {len(examples)}")
+    require("torch", extra="train", what="training")
+    from crosstune.lean import lean_vectors
+    from crosstune.training.engine import Engine
+    from crosstune.training.loop import run
+    from crosstune.training.memory import tokens_at_once
+
+    resume = last_complete_checkpoint(folder)
+    best = BestModel(folder, settings, validate, on_evaluation, resume)
+    model[0].auto_model.set_attn_implementation(settings.attention)
+    device = next(model.parameters()).device
+    encoded = encoder.queries(queries), encoder.passages(passages)
+    engine = Engine(model, settings.precision, token_ids([*encoded[0], *encoded[1]]), lean_vectors(model))
+    most_tokens = tokens_at_once(model[0].auto_model.config, device, settings.precision, encoder.max_length)
+    batches = ContrastiveBatches(engine, encoder, *encoded, examples, protected, slice_tokens(device.type), most_tokens)
+    outcome = run(
+        engine=engine,
+        gradients=batches.gradients,
+        # Batches at random: in-batch negatives of like length would teach length.
+        sampler=LengthGroupedSampler([0] * len(examples), settings.batch_groups, settings.n_steps, settings.seed),
+        best=best,
+        settings=settings,
+        folder=folder,
+        resume=resume,
+        progress=progress,
+    )
+    return result(model, best, outcome, settings)

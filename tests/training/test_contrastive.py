@@ -1,0 +1,246 @@
+"""Bi-encoder tuning: the loss by hand, the gradients of a plain loop, and a run that learns, dies and goes on."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from crosstune.bi_encoder import TextEncoder, load_bi_encoder, without_dropout
+from crosstune.checkpoints import resolve
+from crosstune.errors import ConfigError
+from crosstune.lean import LeanVectors, lean_vectors
+from crosstune.training import ContrastiveExample, TrainingSettings, train_bi_encoder
+from crosstune.training.contrastive import ContrastiveBatches, contrastive_loss
+from crosstune.training.engine import Engine
+
+
+@pytest.fixture
+def model(bare_bert):
+    loaded = load_bi_encoder(resolve(str(bare_bert)), "cpu")
+    without_dropout(loaded)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def texts(corpus):
+    """Questions, passages and examples: the first passage of the topic answers."""
+    queries, passages = list(corpus.queries.values()), list(corpus.passages.values())
+    place = {passage.passage_id: i for i, passage in enumerate(passages)}
+    examples = []
+    for i, query in enumerate(queries):
+        relevant = {place[pid] for pid in corpus.relevant(query.query_id)}
+        examples.append(ContrastiveExample(i, min(relevant), (min(relevant) + 4,), frozenset(relevant)))
+    return [query.text for query in queries], [passage.text for passage in passages], examples
+
+
+class TestLoss:
+    def test_by_hand(self):
+        # Unit vectors at right angles: cosine 1 for each question's own answer, 0 for the other.
+        queries, passages = torch.eye(2) * 3.0, torch.eye(2)
+        allowed = torch.ones(2, 2, dtype=torch.bool)
+        expected = math.log(1 + math.exp(-20))  # in both directions
+        assert float(contrastive_loss(queries, passages, torch.tensor([0, 1]), allowed)) == pytest.approx(
+            expected, abs=1e-7
+        )
+        # The wrong way round: -log(1 / (1 + e^20)), which is 20 to eight digits.
+        assert float(contrastive_loss(queries, passages, torch.tensor([1, 0]), allowed)) == pytest.approx(20, abs=1e-5)
+
+    def test_what_is_not_allowed_does_not_count(self):
+        random = torch.Generator().manual_seed(0)
+        queries, passages = torch.randn(3, 4, generator=random), torch.randn(4, 4, generator=random)
+        allowed = torch.ones(3, 4, dtype=torch.bool)
+        allowed[:, 3] = False
+        positives = torch.tensor([0, 1, 2])
+        assert float(contrastive_loss(queries, passages, positives, allowed)) == pytest.approx(
+            float(contrastive_loss(queries, passages[:3], positives, allowed[:, :3])), abs=1e-6
+        )
+
+    def test_two_questions_of_one_answer_are_not_each_others_rivals(self):
+        # Without a rival both softmaxes have one member, and the loss is 0; as rivals they would give ln 2 / 2.
+        queries, passages = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+        allowed = torch.ones(2, 1, dtype=torch.bool)
+        loss = float(contrastive_loss(queries, passages, torch.tensor([0, 0]), allowed))
+        assert loss == pytest.approx(0, abs=1e-6)
+
+
+class TestVectors:
+    @pytest.mark.parametrize("attention", ["eager", "sdpa"])
+    def test_the_lean_pass_gives_the_librarys_vectors(self, model, texts, attention):
+        model.eval()[0].auto_model.set_attn_implementation(attention)
+        encoder, forward = TextEncoder(model), lean_vectors(model)
+        assert isinstance(forward, LeanVectors)
+        with torch.no_grad():
+            found = forward(**encoder.pad(encoder.passages(texts[1]))).numpy()
+        expected = model.encode_document(texts[1])
+        assert np.abs(found - expected).max() < 1e-5
+
+    def test_another_family_runs_its_own_pass(self, families, texts):
+        model = load_bi_encoder(resolve(str(families["distilbert"])), "cpu").eval()
+        encoder, forward = TextEncoder(model), lean_vectors(model)
+        assert not isinstance(forward, LeanVectors)
+        with torch.no_grad():
+            found = forward(**encoder.pad(encoder.queries(texts[0]))).numpy()
+        assert np.abs(found - model.encode_query(texts[0])).max() < 1e-5
+
+    def test_long_texts_are_cut(self, model):
+        encoder = TextEncoder(model, 10)
+        (ids,) = encoder.passages(["refund " * 50])
+        assert len(ids) == 10
+        assert ids[-1] == model.tokenizer.sep_token_id
+
+    def test_prompts_come_first(self, model):
+        model.prompts = {"query": "reset ", "document": ""}
+        encoder = TextEncoder(model)
+        assert encoder.queries(["refund"])[0].tolist() == encoder.passages(["reset refund"])[0].tolist()
+
+
+class TestGradients:
+    def batches(self, model, texts, most_tokens, slice_tokens=64, protected=frozenset()):
+        queries, passages, examples = texts
+        encoder = TextEncoder(model)
+        engine = Engine(model, "fp32", forward=lean_vectors(model))
+        encoded = encoder.queries(queries), encoder.passages(passages)
+        return engine, ContrastiveBatches(engine, encoder, *encoded, examples, protected, slice_tokens, most_tokens)
+
+    def gradients(self, engine):
+        return {n: p.grad.clone() for n, p in engine.parameters.items() if p.grad is not None}
+
+    def test_they_are_those_of_a_plain_pass(self, model, texts):
+        queries, passages, examples = texts
+        chosen = [examples[0], examples[2], examples[4]]  # three topics, so nothing is another's other answer
+        places = [place for e in chosen for place in (e.positive, *e.negatives)]
+        encoder = TextEncoder(model)
+        q = model(encoder.pad(encoder.queries([queries[e.query] for e in chosen])))["sentence_embedding"]
+        p = model(encoder.pad(encoder.passages([passages[i] for i in places])))["sentence_embedding"]
+        value = contrastive_loss(q, p, torch.tensor([0, 2, 4]), torch.ones(3, 6, dtype=torch.bool))
+        value.backward()
+        expected = {n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None}
+        model.zero_grad()
+        engine, batches = self.batches(model, texts, 10_000)
+        assert batches.gradients([0, 2, 4]) == pytest.approx(float(value.detach()), abs=1e-5)
+        for name, gradient in self.gradients(engine).items():
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+
+    def test_computing_twice_gives_the_same(self, model, texts):
+        engine, batches = self.batches(model, texts, 10_000)
+        loss = batches.gradients([0, 1, 2, 3])
+        expected = self.gradients(engine)
+        engine.forget_gradients()
+        _, spare = self.batches(model, texts, 0, slice_tokens=32)
+        assert spare.gradients([0, 1, 2, 3]) == pytest.approx(loss, abs=1e-5)
+        for name, gradient in self.gradients(spare._engine).items():
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+
+    def test_who_is_whose_negative(self, model, texts):
+        _, batches = self.batches(model, texts, 10_000, protected=frozenset({0, 7}))
+        first, third = texts[2][0], texts[2][2]  # of "password" (places 0 to 4) and "invoice" (5 to 9)
+        assert (first.positive, first.negatives) == (0, (4,))
+        assert third.positive == 5
+        assert batches._counts(first, 0)  # its answer, though protected
+        assert not batches._counts(first, 1)  # another answer of its own
+        assert batches._counts(first, 5)
+        assert not batches._counts(first, 7)  # protected
+        assert not batches._counts(third, 0)  # protected: a dev or test question's answer
+        assert batches._counts(third, 4)
+
+    def test_out_of_memory_keeps_no_graphs_then_halves_slices(self, model, texts, monkeypatch):
+        _, batches = self.batches(model, texts, 10_000)
+        expected = batches.gradients([0, 2])
+        asked = []
+        gradients = Engine.gradients
+
+        def short_of_memory(self, slices, loss, twice=False):
+            asked.append((twice, max(part["input_ids"].numel() for part in slices)))
+            if not twice or asked[-1][1] > 40:
+                raise RuntimeError("DefaultCPUAllocator: not enough memory")
+            return gradients(self, slices, loss, twice)
+
+        monkeypatch.setattr(Engine, "gradients", short_of_memory)
+        batches._encoder.max_length = 16
+        assert batches.gradients([0, 2]) == pytest.approx(expected, abs=1e-5)
+        assert [twice for twice, _ in asked[:2]] == [False, True]
+        assert asked[-1][1] <= 40
+
+    def test_a_text_that_never_fits_is_said(self, model, texts, monkeypatch):
+        def no_memory(self, slices, loss, twice=False):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        _, batches = self.batches(model, texts, 10_000)
+        monkeypatch.setattr(Engine, "gradients", no_memory)
+        with pytest.raises(ConfigError, match="does not fit into memory"):
+            batches.gradients([0, 2])
+
+
+class TestTraining:
+    def settings(self, **changes):
+        return TrainingSettings(
+            **{"n_steps": 30, "batch_groups": 4, "learning_rate": 3e-3, "n_evaluations": 3} | changes
+        )
+
+    def rank_of_answers(self, model, texts):
+        queries, passages, examples = texts
+        scores = model.encode_query(queries) @ model.encode_document(passages).T
+        return float(np.mean([(scores[e.query] > scores[e.query][e.positive]).sum() for e in examples]))
+
+    def run(self, model, texts, folder, validate=lambda m: 0.0, **changes):
+        return train_bi_encoder(
+            model, TextEncoder(model), *texts, frozenset(), validate, self.settings(**changes), folder
+        )
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_answers_rise(self, model, texts, tmp_path, precision):
+        before = self.rank_of_answers(model, texts)
+        result = self.run(model, texts, tmp_path, precision=precision, keep="last")
+        assert result.stopped == "finished"
+        assert np.mean(result.losses[-5:]) < 0.5 * np.mean(result.losses[:5])
+        tuned = load_bi_encoder(resolve(str(result.model_path)), "cpu")
+        assert self.rank_of_answers(tuned, texts) < 0.5 * before
+
+    def test_the_best_on_dev_is_kept(self, model, texts, tmp_path):
+        scores = iter([0.2, 0.9, 0.5])
+        result = self.run(model, texts, tmp_path, validate=lambda m: next(scores))
+        assert result.dev_scores == ((10, 0.2), (20, 0.9), (30, 0.5))
+        assert result.kept_step == 20
+
+    def test_killed_and_continued_ends_in_the_same_weights(self, bare_bert, texts, tmp_path):
+        def fresh():
+            loaded = load_bi_encoder(resolve(str(bare_bert)), "cpu")
+            without_dropout(loaded)
+            return loaded
+
+        whole = self.run(fresh(), texts, tmp_path / "whole", keep="last")
+
+        class Killed(Exception):
+            pass
+
+        calls = []
+
+        def dies(model):
+            calls.append(1)
+            if len(calls) == 2:
+                raise Killed
+            return 0.0
+
+        with pytest.raises(Killed):
+            self.run(fresh(), texts, tmp_path / "killed", validate=dies, keep="last")
+        again = self.run(fresh(), texts, tmp_path / "killed", keep="last")
+        assert again.resumed_from == 10
+        first, second = (load_bi_encoder(resolve(str(r.model_path)), "cpu").state_dict() for r in (whole, again))
+        for name, tensor in first.items():
+            torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+    def test_one_example_has_nothing_to_compare_with(self, model, texts, tmp_path):
+        queries, passages, examples = texts
+        with pytest.raises(ConfigError, match="at least 2"):
+            self.run(model, (queries, passages, examples[:1]), tmp_path)
+
+
+def test_the_prompt_that_a_models_files_do_not_tell(bare_bert, tmp_path):
+    import shutil
+
+    folder = tmp_path / "bge-small-en-v1.5"
+    shutil.copytree(bare_bert, folder)
+    model = load_bi_encoder(resolve(str(folder)), "cpu")
+    assert model.prompts["query"] == "Represent this sentence for searching relevant passages: "
+    assert not load_bi_encoder(resolve(str(bare_bert)), "cpu").prompts.get("query")
