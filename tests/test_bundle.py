@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -6,14 +7,18 @@ import pytest
 import torch
 
 from crosstune import bundle as bundle_module
-from crosstune.bundle import MANIFEST, ModelBundle, load_bundle, save_bundle
+from crosstune.bi_encoder import SentenceTransformerEmbedder
+from crosstune.bundle import BI_ENCODER, MANIFEST, ModelBundle, load_bundle, save_bundle
+from crosstune.checkpoints import resolve
 from crosstune.errors import BundleError
 from crosstune.scoring import Reranker, TorchScorer
-from crosstune.types import Calibration, Fusion, ScoreKind
+from crosstune.types import Calibration, Fusion, Part, ScoreKind
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert")
 MAX_LENGTH = 60
 LONG = "a refund is paid to your card after thirty days " * 12
+WEIGHTS = {Part.CROSS_ENCODER: 0.5, Part.BI_ENCODER: 12.0, Part.LEXICAL: 0.25, Part.FIRST_STAGE: 0.125}
+FUSION = Fusion("bm25", WEIGHTS, "de", Calibration(1.5, 0.5, 0.4, 0.7, 0.6, 30))
 
 
 def manifest(path, **changes):
@@ -26,7 +31,7 @@ def manifest(path, **changes):
         data_fingerprint="ab" * 32,
         precision="fp32",
         calibration=Calibration(2.0, -1.0, 0.25, 0.9, 0.8, 40),
-        fusion=Fusion("bm25", 0.6),
+        fusion=FUSION,
         settings={"seed": 3, "text": "größer", "nested": {"list": [1, 2]}},
         versions={"torch": "2"},
     )
@@ -36,7 +41,7 @@ def manifest(path, **changes):
 @pytest.fixture
 def saved(load, bert, tmp_path):
     loaded = load(bert)
-    save_bundle(manifest(tmp_path / "run" / "model"), loaded.model, loaded.tokenizer)
+    save_bundle(manifest(tmp_path / "run" / "model"), (loaded.model, loaded.tokenizer))
     return tmp_path / "run" / "model"
 
 
@@ -64,7 +69,7 @@ class TestOtherLibraries:
     @pytest.fixture
     def folder(self, load, families, family, tmp_path):
         loaded = load(families[family])
-        save_bundle(manifest(tmp_path / "model"), loaded.model, loaded.tokenizer)
+        save_bundle(manifest(tmp_path / "model"), (loaded.model, loaded.tokenizer))
         return tmp_path / "model"
 
     @pytest.fixture
@@ -105,9 +110,17 @@ class TestRoundTrip:
         assert load_bundle(saved) == manifest(saved)
         assert load_bundle(str(saved)) == manifest(saved)
 
+    def test_the_order_of_parts_comes_back_too(self, saved):
+        assert list(load_bundle(saved).fusion.weights.items()) == list(WEIGHTS.items())
+
+    def test_a_fusion_without_a_scale(self, load, bert, tmp_path):
+        loaded, unscaled = load(bert), replace(FUSION, calibration=None)
+        save_bundle(manifest(tmp_path / "model", fusion=unscaled), (loaded.model, loaded.tokenizer))
+        assert load_bundle(tmp_path / "model").fusion == unscaled
+
     def test_without_fusion(self, load, bert, tmp_path):
         loaded = load(bert)
-        save_bundle(manifest(tmp_path / "model", fusion=None), loaded.model, loaded.tokenizer)
+        save_bundle(manifest(tmp_path / "model", fusion=None), (loaded.model, loaded.tokenizer))
         assert load_bundle(tmp_path / "model").fusion is None
 
     def test_the_run_folder_is_taken_too(self, saved):
@@ -117,22 +130,62 @@ class TestRoundTrip:
         from safetensors.torch import load_file
 
         loaded = load(bert)
-        save_bundle(manifest(tmp_path / "model"), loaded.model.bfloat16(), loaded.tokenizer)
+        save_bundle(manifest(tmp_path / "model"), (loaded.model.bfloat16(), loaded.tokenizer))
         assert {tensor.dtype for tensor in load_file(tmp_path / "model/model.safetensors").values()} == {torch.float32}
         assert not list((tmp_path / "model").glob("*.bin"))
 
     def test_saving_prints_nothing(self, load, bert, tmp_path, capfd, recwarn):
         loaded = load(bert)
-        save_bundle(manifest(tmp_path / "model"), loaded.model, loaded.tokenizer)
+        save_bundle(manifest(tmp_path / "model"), (loaded.model, loaded.tokenizer))
         assert capfd.readouterr() == ("", "")
         assert not recwarn.list
+
+
+class TestWhatTheFolderHolds:
+    def test_the_cross_encoder_alone(self, saved):
+        bundle = load_bundle(saved)
+        assert (bundle.has_cross_encoder, bundle.bi_encoder) == (True, None)
+
+    def test_both(self, load, bert, bare_bert, corpus, tmp_path):
+        loaded, folder = load(bert), tmp_path / "model"
+        save_bundle(manifest(folder), (loaded.model, loaded.tokenizer), bare_bert)
+        bundle = load_bundle(folder)
+        assert (bundle.has_cross_encoder, bundle.bi_encoder) == (True, folder / BI_ENCODER)
+        assert vectors(bundle.bi_encoder).tolist() == vectors(bare_bert).tolist()
+        # sentence-transformers still finds the cross-encoder, and not the other model, in the folder itself.
+        from sentence_transformers import CrossEncoder
+
+        found = CrossEncoder(str(folder), device="cpu").predict(pairs_of(corpus), show_progress_bar=False)
+        expected = TorchScorer(*vars(load(bert)).values(), MAX_LENGTH).score_pairs(pairs_of(corpus))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_the_bi_encoder_alone(self, bare_bert, tmp_path):
+        save_bundle(manifest(tmp_path / "model"), None, bare_bert)
+        bundle = load_bundle(tmp_path / "model")
+        assert bundle == manifest(tmp_path / "model")
+        assert (bundle.has_cross_encoder, bundle.bi_encoder) == (False, tmp_path / "model" / BI_ENCODER)
+
+    def test_the_source_of_the_bi_encoder_is_left_as_it_was(self, bare_bert, tmp_path):
+        before = {path.name: path.read_bytes() for path in bare_bert.iterdir()}
+        save_bundle(manifest(tmp_path / "model"), None, bare_bert)
+        assert {path.name: path.read_bytes() for path in bare_bert.iterdir()} == before
+
+    def test_a_bi_encoder_of_the_old_model_is_gone_with_it(self, saved, load, bert, bare_bert):
+        save_bundle(manifest(saved), None, bare_bert)
+        loaded = load(bert)
+        save_bundle(manifest(saved), (loaded.model, loaded.tokenizer))
+        assert not (saved / BI_ENCODER).exists()
+
+
+def vectors(folder):
+    return SentenceTransformerEmbedder(resolve(str(folder)), precision="fp32", device="cpu").embed_passages(["refund"])
 
 
 class TestReplacing:
     def test_an_older_model_is_replaced_whole(self, saved, load, families):
         (saved / "stale.txt").write_text("of the old model")
         other = load(families["modernbert"])
-        save_bundle(manifest(saved, max_length=22), other.model, other.tokenizer)
+        save_bundle(manifest(saved, max_length=22), (other.model, other.tokenizer))
         assert load_bundle(saved).max_length == 22
         assert not (saved / "stale.txt").exists()
         assert [path.name for path in saved.parent.iterdir()] == ["model"]
@@ -145,7 +198,7 @@ class TestReplacing:
 
         monkeypatch.setattr(loaded.tokenizer, "save_pretrained", fail)
         with pytest.raises(OSError, match="disk full"):
-            save_bundle(manifest(saved, max_length=22), loaded.model, loaded.tokenizer)
+            save_bundle(manifest(saved, max_length=22), (loaded.model, loaded.tokenizer))
         assert load_bundle(saved) == manifest(saved)
 
     def test_a_kill_between_the_renames_leaves_both_models_whole(self, saved, load, bert, monkeypatch):
@@ -160,13 +213,17 @@ class TestReplacing:
 
         monkeypatch.setattr(bundle_module.os, "replace", killed_at_the_second)
         with pytest.raises(KeyboardInterrupt):
-            save_bundle(manifest(saved, max_length=22), loaded.model, loaded.tokenizer)
+            save_bundle(manifest(saved, max_length=22), (loaded.model, loaded.tokenizer))
         assert load_bundle(saved.with_name("model.old")).max_length == MAX_LENGTH
         assert load_bundle(saved.with_name("model.tmp")).max_length == 22
         monkeypatch.undo()
-        save_bundle(manifest(saved, max_length=22), loaded.model, loaded.tokenizer)
+        save_bundle(manifest(saved, max_length=22), (loaded.model, loaded.tokenizer))
         assert load_bundle(saved).max_length == 22
         assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+CALIBRATION = {"temperature": 1.0, "bias": 0.0, "threshold": 0.5, "precision": 0.0, "recall": 0.0, "n": 0}
+OF_FUSION = {"first_stage": "bm25", "weights": {"lexical": 1.0}, "language": "en", "calibration": CALIBRATION}
 
 
 class TestDamage:
@@ -182,16 +239,16 @@ class TestDamage:
         with pytest.raises(BundleError, match=r"crosstune\.json is not there"):
             load_bundle(bert)
 
-    @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 1', b"\xff\xfe"])
+    @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2', b"\xff\xfe"])
     def test_not_json(self, saved, content):
         (saved / MANIFEST).write_bytes(content)
         with pytest.raises(BundleError, match="not valid JSON"):
             load_bundle(saved)
 
-    @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format": 2}', '{"format": "1"}'])
+    @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format": 1}', '{"format": "2"}'])
     def test_another_format(self, saved, content):
         (saved / MANIFEST).write_text(content)
-        with pytest.raises(BundleError, match="reads format 1"):
+        with pytest.raises(BundleError, match="reads format 2"):
             load_bundle(saved)
 
     @pytest.mark.parametrize(
@@ -200,38 +257,10 @@ class TestDamage:
             {"score_kind": "stars"},
             {"calibration": None},
             {"calibration": {"temperature": 1.0}},
-            {
-                "calibration": {
-                    "temperature": 0.0,
-                    "bias": 0,
-                    "threshold": 0.5,
-                    "precision": 0,
-                    "recall": 0,
-                    "n": 0,
-                }
-            },
-            {
-                "calibration": {
-                    "temperature": "2",
-                    "bias": 0,
-                    "threshold": 0.5,
-                    "precision": 0,
-                    "recall": 0,
-                    "n": 0,
-                }
-            },
-            {
-                "calibration": {
-                    "temperature": 1,
-                    "bias": 0,
-                    "threshold": 1.5,
-                    "precision": 0,
-                    "recall": 0,
-                    "n": 0,
-                }
-            },
-            {"fusion": {"first_stage": "bm25", "weight": 1.5}},
-            {"fusion": {"first_stage": "bm25"}},
+            {"calibration": CALIBRATION | {"temperature": 0.0}},
+            {"calibration": CALIBRATION | {"temperature": "2"}},
+            {"calibration": CALIBRATION | {"bias": float("nan")}},
+            {"calibration": CALIBRATION | {"threshold": 1.5}},
             {"max_length": "20"},
             {"max_length": 0},
             {"not_a_field": 1},
@@ -240,6 +269,31 @@ class TestDamage:
     def test_a_wrong_field(self, saved, changes):
         rewrite(saved, **changes)
         with pytest.raises(BundleError, match="missing or wrong"):
+            load_bundle(saved)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            *({"weights": {"lexical": weight}} for weight in (0, -1, float("nan"), float("inf"), "1", None)),
+            {"weights": {"stars": 1.0}},
+            {"weights": None},
+            {"weights": [1.0]},
+            {"weights": {}},
+            {"not_a_field": 1},
+            {"calibration": CALIBRATION | {"temperature": -1.0}},
+        ],
+    )
+    def test_a_wrong_field_of_the_fusion(self, saved, changes):
+        rewrite(saved, fusion=OF_FUSION)
+        assert load_bundle(saved).fusion.weights == {Part.LEXICAL: 1.0}
+        rewrite(saved, fusion=OF_FUSION | changes)
+        with pytest.raises(BundleError, match="missing or wrong"):
+            load_bundle(saved)
+
+    @pytest.mark.parametrize("field", OF_FUSION)
+    def test_a_missing_field_of_the_fusion(self, saved, field):
+        rewrite(saved, fusion={name: value for name, value in OF_FUSION.items() if name != field})
+        with pytest.raises(BundleError, match=field):
             load_bundle(saved)
 
     @pytest.mark.parametrize("field", ["max_length", "calibration", "fusion", "base_model"])
@@ -254,3 +308,9 @@ class TestDamage:
         (saved / "model.safetensors").unlink()
         with pytest.raises(BundleError, match="weights"):
             load_bundle(saved)
+
+    def test_missing_weights_of_the_only_bi_encoder(self, bare_bert, tmp_path):
+        save_bundle(manifest(tmp_path / "model"), None, bare_bert)
+        shutil.rmtree(tmp_path / "model" / BI_ENCODER)
+        with pytest.raises(BundleError, match="weights"):
+            load_bundle(tmp_path / "model")

@@ -18,10 +18,11 @@ from typing import Any
 from crosstune.artefacts import usable_artefacts
 from crosstune.checkpoints import quiet_transformers
 from crosstune.errors import BundleError
-from crosstune.types import Calibration, Fusion, ScoreKind
+from crosstune.types import Calibration, Fusion, Part, ScoreKind
 
 MANIFEST = "crosstune.json"
-_FORMAT = 1
+_FORMAT = 2
+BI_ENCODER = "bi-encoder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,12 @@ class ModelBundle:
     Attributes:
         path: The folder.
         max_length: Most tokens of a pair.
-        score_kind: What the model's raw score means.
-        base_model, base_revision: What it was tuned from.
+        score_kind: What the cross-encoder's raw score means.
+        base_model, base_revision: What the cross-encoder was tuned from.
         data_fingerprint: SHA-256 of the data it was tuned on.
         precision: Precision it was judged in, "fp32" or "bf16".
-        calibration: Logit to probability and the no-answer threshold.
-        fusion: The ranking that was judged and is recommended; None for the reranker alone.
+        calibration: The cross-encoder's logit to probability, and the no-answer threshold.
+        fusion: The ranking that was judged and is recommended; None for the cross-encoder alone.
         settings: Resolved settings of the run.
         versions: Package versions.
     """
@@ -53,24 +54,43 @@ class ModelBundle:
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def has_cross_encoder(self) -> bool:
+        """Whether the folder holds the cross-encoder: its weights, or an export for a machine without torch."""
+        return any(self.path.glob("*.safetensors")) or bool(usable_artefacts(self.path))
 
-def save_bundle(bundle: ModelBundle, model: Any, tokenizer: Any) -> None:
-    """Write model, tokenizer and manifest to `bundle.path`; a folder that is there is replaced once all is written.
+    @property
+    def bi_encoder(self) -> Path | None:
+        """Folder of the tuned bi-encoder, in sentence-transformers' format; None when it is not there."""
+        folder = self.path / BI_ENCODER
+        return folder if any(folder.glob("*.safetensors")) else None
+
+
+def save_bundle(bundle: ModelBundle, cross_encoder: tuple[Any, Any] | None, bi_encoder: Path | None = None) -> None:
+    """Write models and manifest to `bundle.path`; a folder that is there is replaced once all is written.
+
+    The cross-encoder lies in the folder itself, where sentence-transformers and transformers load it; the bi-encoder in
+    `bi-encoder/`, where sentence-transformers loads that.
 
     Args:
-        bundle: What to say of the model.
-        model: transformers sequence-classification model; saved in float32 safetensors.
-        tokenizer: Its tokenizer; saved with the bundle's maximum length, so that other libraries cut passages alike.
+        bundle: What to say of the models.
+        cross_encoder: transformers sequence-classification model, saved in float32 safetensors, and its tokenizer,
+            saved with the bundle's maximum length, so that other libraries cut passages alike.
+        bi_encoder: Folder to copy it from.
     """
     temporary = bundle.path.with_name(bundle.path.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    # sentence-transformers applies a sigmoid to one-label models unless the config says otherwise.
-    model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
-    tokenizer.model_max_length = bundle.max_length
-    with quiet_transformers():
-        model.float().save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+    if cross_encoder is not None:
+        model, tokenizer = cross_encoder
+        # sentence-transformers applies a sigmoid to one-label models unless the config says otherwise.
+        model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+        tokenizer.model_max_length = bundle.max_length
+        with quiet_transformers():
+            model.float().save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    if bi_encoder is not None:
+        shutil.copytree(bi_encoder, temporary / BI_ENCODER)
     (temporary / MANIFEST).write_text(json.dumps(_to_json(bundle), indent=2, ensure_ascii=False), encoding="utf-8")
     _replace_folder(temporary, bundle.path)
 
@@ -116,10 +136,9 @@ def load_bundle(path: str | Path) -> ModelBundle:
         )
     try:
         bundle = _from_json(content, folder)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{folder / MANIFEST}: a field is missing or wrong ({error}); tune again") from error
-    # A folder for a machine without torch may hold an export alone.
-    if not any(folder.glob("*.safetensors")) and not usable_artefacts(folder):
+    if not bundle.has_cross_encoder and bundle.bi_encoder is None:
         raise BundleError(f"{folder}: the model's weights (.safetensors) are not there; copy them back or tune again")
     return bundle
 
@@ -127,19 +146,32 @@ def load_bundle(path: str | Path) -> ModelBundle:
 def _to_json(bundle: ModelBundle) -> dict[str, Any]:
     content = asdict(bundle)
     del content["path"]
+    if bundle.fusion is not None:
+        content["fusion"]["weights"] = {part.value: weight for part, weight in bundle.fusion.weights.items()}
     return {"format": _FORMAT, **content, "score_kind": bundle.score_kind.value}
 
 
 def _from_json(content: dict[str, Any], folder: Path) -> ModelBundle:
     fields = {key: value for key, value in content.items() if key != "format"}
     fields["score_kind"] = ScoreKind(fields["score_kind"])
-    calibration = Calibration(**fields["calibration"])
-    fusion = None if fields["fusion"] is None else Fusion(**fields["fusion"])
-    # A comparison with a wrong type raises TypeError, which is reported like a wrong value.
-    if not (calibration.temperature > 0 and 0 <= calibration.threshold <= 1 and math.isfinite(calibration.bias)):
-        raise ValueError(f"calibration {fields['calibration']}")
-    if fusion is not None and not 0 <= fusion.weight <= 1:
-        raise ValueError(f"fusion weight {fusion.weight}")
+    fields["calibration"] = _calibration(fields["calibration"])
     if not (isinstance(fields["max_length"], int) and fields["max_length"] > 0):
         raise ValueError(f"max_length {fields['max_length']!r}")
-    return ModelBundle(path=folder, **fields | {"calibration": calibration, "fusion": fusion})
+    fields["fusion"] = None if fields["fusion"] is None else _fusion(fields["fusion"])
+    return ModelBundle(path=folder, **fields)
+
+
+def _calibration(content: dict[str, Any]) -> Calibration:
+    calibration = Calibration(**content)
+    # A comparison with a wrong type raises TypeError, which is reported like a wrong value.
+    if not (calibration.temperature > 0 and 0 <= calibration.threshold <= 1 and math.isfinite(calibration.bias)):
+        raise ValueError(f"calibration {content}")
+    return calibration
+
+
+def _fusion(content: dict[str, Any]) -> Fusion:
+    weights = {Part(name): weight for name, weight in content["weights"].items()}
+    if not weights or not all(weight > 0 and math.isfinite(weight) for weight in weights.values()):
+        raise ValueError(f"fusion weights {content['weights']}")
+    found = content["calibration"]
+    return Fusion(**content | {"weights": weights, "calibration": None if found is None else _calibration(found)})

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from crosstune.errors import CheckpointError
 from crosstune.extras import require
+from crosstune.quantised import QUANTISED, load_quantised
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -152,15 +153,21 @@ def load_model(checkpoint: Checkpoint, *, dropout: float | None = None, seed: in
         config = transformers.AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False, num_labels=1)
         if dropout is not None:
             _set_dropout(config, dropout)
-        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            checkpoint.path,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    _refuse_missing(checkpoint, sorted(info["missing_keys"]))
+        auto = transformers.AutoModelForSequenceClassification
+        if (checkpoint.path / QUANTISED).is_file():
+            model = auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
+            missing = model.load_state_dict(load_quantised(checkpoint.path), strict=False).missing_keys
+        else:
+            model, info = auto.from_pretrained(
+                checkpoint.path,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+            missing = info["missing_keys"]
+    _refuse_missing(checkpoint, sorted(missing))
     return model
 
 

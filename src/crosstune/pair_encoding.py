@@ -38,6 +38,10 @@ class EncodedPair:
     n_first: int
     truncated: bool
 
+    def __len__(self) -> int:
+        """Tokens."""
+        return len(self.ids)
+
 
 class PairEncoder:
     """Joins tokenised texts to pairs and pads them.

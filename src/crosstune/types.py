@@ -224,16 +224,35 @@ class Calibration:
         return np.exp(-np.logaddexp(0.0, -scaled))  # sigmoid without overflow
 
 
+class Part(str, Enum):
+    """A part of a reranker's score.
+
+    Cross-encoder: the logit. Bi-encoder: the cosine of question and passage. Lexical: BM25 among the candidates. First
+    stage: its score, standardised over a question's candidates (mean 0, standard deviation 1), since it can be on any
+    scale.
+    """
+
+    CROSS_ENCODER = "cross_encoder"
+    BI_ENCODER = "bi_encoder"
+    LEXICAL = "lexical"
+    FIRST_STAGE = "first_stage"
+
+
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """How the reranker's logit and the first stage's score are joined.
+    """How the parts of a score are joined: the sum of weight times score. Parts that are absent are left out.
 
-    Both are standardised over a query's candidates (mean 0, standard deviation 1), then
-    `weight * logit + (1 - weight) * first stage`. Weight 1 is the reranker alone, 0 the first stage alone.
+    Attributes:
+        first_stage: Row name of the first stage whose candidates it was judged on.
+        weights: Part -> weight, above 0; at least one.
+        language: ISO 639 code by which the lexical part cuts words.
+        calibration: Fused score to probability, and the no-answer threshold; None where dev gave no scale.
     """
 
     first_stage: str
-    weight: float
+    weights: Mapping[Part, float]
+    language: str
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True, slots=True)

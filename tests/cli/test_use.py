@@ -1,16 +1,18 @@
-"""`crosstune rank` and `predict` with a deadline and a score cache."""
+"""`crosstune rank` and `predict`: what a ranking is by, with a deadline, and with a score cache."""
 
 import json
+import math
+import shutil
 
 import pytest
 from typer.testing import CliRunner
 
-from crosstune.bundle import ModelBundle, save_bundle
+from crosstune.bundle import MANIFEST, ModelBundle, save_bundle
 from crosstune.cli.main import app
-from crosstune.errors import ConfigError
+from crosstune.errors import BundleError, ConfigError
 from crosstune.scoring import TorchScorer
 from crosstune.scoring.cache import ScoreCache
-from crosstune.types import Calibration, Fusion, ScoreKind
+from crosstune.types import Calibration, Fusion, Part, ScoreKind
 
 WORDS = ("card", "days", "report", "table", "menu", "link", "mail", "page", "plan", "team", "month", "top")
 TEXTS = [f"a refund is paid {word}" for word in WORDS]
@@ -21,9 +23,19 @@ def model(load, bert, tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "model"
     loaded = load(bert)
     # The threshold of 1 is never reached.
-    scale, fusion = Calibration(1.0, 0.0, 1.0, 0, 0, 1), Fusion("bm25", 0.7)
+    scale = Calibration(1.0, 0.0, 1.0, 0, 0, 1)
+    fusion = Fusion("bm25", {Part.CROSS_ENCODER: 0.7, Part.BI_ENCODER: 2.0, Part.FIRST_STAGE: 0.3}, "en", scale)
     bundle = ModelBundle(path, 64, ScoreKind.LOGIT, "base", "r", "f", "fp32", scale, fusion)
-    save_bundle(bundle, loaded.model, loaded.tokenizer)
+    save_bundle(bundle, (loaded.model, loaded.tokenizer))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bi_encoder(bare_bert, tmp_path_factory):
+    """A model without a cross-encoder, ranked by shared words too."""
+    path, scale = tmp_path_factory.mktemp("run") / "model", Calibration(1.0, 0.0, 0.5, 0, 0, 1)
+    fusion = Fusion("bm25", {Part.BI_ENCODER: 2.0, Part.LEXICAL: 1.0}, "en", scale)
+    save_bundle(ModelBundle(path, 64, ScoreKind.LOGIT, "base", "r", "f", "fp32", scale, fusion), None, bare_bert)
     return path
 
 
@@ -39,6 +51,43 @@ def rank(model, documents, *options):
     return CliRunner().invoke(
         app, ["rank", "--model", str(model), "--query", "refund", "--documents", str(documents), *map(str, options)]
     )
+
+
+def test_what_the_ranking_is_by_and_what_is_missing(model, documents, tmp_path):
+    result = rank(model, documents, "--json")
+    assert json.loads(result.stdout)["ranked_by"] == ["cross_encoder", "first_stage"]
+    assert result.stderr == f"Ranked without the part bi_encoder: {model} holds no bi-encoder\n"
+    plain = tmp_path / "docs.txt"
+    plain.write_text("\n".join(TEXTS))
+    assert json.loads(rank(model, plain, "--json").stdout)["ranked_by"] == ["cross_encoder"]
+
+
+def test_a_model_without_cross_encoder(bi_encoder, documents, tmp_path):
+    result = rank(bi_encoder, documents, "--json")
+    found = json.loads(result.stdout)
+    assert (found["ranked_by"], found["answered"], result.stderr) == (["bi_encoder", "lexical"], True, "")
+    for item in found["results"]:
+        assert item["logit"] is None
+        assert item["probability"] == pytest.approx(1 / (1 + math.exp(-item["score"])))
+    assert "yes" in rank(bi_encoder, documents).stdout
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("question,answer\nrefund,a refund is paid\n")
+    refused = CliRunner().invoke(app, ["predict", str(pairs), "--model", str(bi_encoder), "--json", "-q"])
+    assert isinstance(refused.exception, BundleError)
+    assert "no cross-encoder" in str(refused.exception)
+
+
+def test_an_unknown_probability_is_said(bi_encoder, documents, tmp_path):
+    # A recommended cross-encoder that is not there: nothing scales what is left.
+    folder = tmp_path / "model"
+    shutil.copytree(bi_encoder, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["fusion"]["weights"]["cross_encoder"] = 1.0
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    result = rank(folder, documents)
+    assert result.stdout.count("unknown") == len(TEXTS)
+    assert "Ranked without the part cross_encoder" in result.stderr
+    assert {item["probability"] for item in json.loads(rank(folder, documents, "--json").stdout)["results"]} == {None}
 
 
 def test_a_deadline_in_json(model, documents):

@@ -144,9 +144,9 @@ def run(load, bert, tmp_path_factory):
     loaded = load(bert)
     scale = Calibration(1.0, 0.0, 0.5, 0, 0, 1)
     bundle = ModelBundle(folder / "model", 64, ScoreKind.LOGIT, "base", "r", "f", "fp32", scale, None)
-    save_bundle(bundle, loaded.model, loaded.tokenizer)
+    save_bundle(bundle, (loaded.model, loaded.tokenizer))
     estimate = {"mean": 0.8, "ci_low": 0.7, "ci_high": None, "n": 40}
-    rows = [{"name": name, "measures": {"nDCG@10": estimate}} for name in ("bm25", "tuned", "shipped")]
+    rows = [{"name": name, "measures": {"nDCG@10": estimate}} for name in ("bm25", "tuned reranker", "shipped")]
     report = {"table": rows, "comparisons": [], "per_query": {}}
     (folder / "report.json").write_text(json.dumps(report))
     return folder
@@ -170,8 +170,8 @@ class TestCommand:
             assert 0 < cell["p50_ms"] <= cell["p95_ms"]
             assert cell["pairs_per_s"] == pytest.approx(cell["candidates"] / cell["p50_ms"] * 1000)
         assert found["notes"] == ["Left out: 128 tokens, since this model reads at most 64 tokens of a pair."]
-        assert sorted(found["quality"]) == ["shipped", "tuned"]
-        assert found["quality"]["tuned"] == {"mean": 0.8, "ci_low": 0.7, "ci_high": None, "n": 40}
+        assert sorted(found["quality"]) == ["shipped", "tuned reranker"]
+        assert found["quality"]["tuned reranker"] == {"mean": 0.8, "ci_low": 0.7, "ci_high": None, "n": 40}
         assert (found["runtime"], found["precision"]) == ("torch", "fp32")
         assert {"processor", "cores", "threads", "torch", "python"} <= found["machine"].keys()
         assert json.loads((tmp_path / "latency.json").read_text()) == found

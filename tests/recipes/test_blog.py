@@ -166,7 +166,7 @@ def test_files_and_verdict(done: SimpleNamespace) -> None:
         assert (done.folder / name).is_file(), name
     assert {path.name for path in (done.folder / "runs").iterdir()} >= {
         "base.trec",
-        "tuned.trec",
+        "tuned-reranker.trec",
         "shipped.trec",
     }
     assert not (done.folder / "training").exists()
@@ -175,7 +175,7 @@ def test_files_and_verdict(done: SimpleNamespace) -> None:
     written = json.loads((done.folder / "manifest.json").read_text())
     assert (written["status"], written["verdict"]) == ("complete", report.verdict.value)
     rows = {row.name: row.measures["nDCG@10"] for row in report.evaluation.table}
-    assert {"bm25", "base", "tuned", "shipped", "ceiling"} <= set(rows)
+    assert {"bm25", "base", "tuned reranker", "shipped", "ceiling"} <= set(rows)
     assert all(estimate.n == 12 for estimate in rows.values())
 
 

@@ -54,7 +54,7 @@ def model(load, bert, tmp_path, data):
         Calibration(1.0, 0.0, 0.5, 0, 0, 1),
         None,
     )
-    save_bundle(bundle, loaded.model, loaded.tokenizer)
+    save_bundle(bundle, (loaded.model, loaded.tokenizer))
     return bundle.path
 
 

@@ -12,8 +12,8 @@ import pytest
 from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.cli.main import main
 from crosstune.data import SplitSettings
-from crosstune.errors import ConfigError, LeakageError
-from crosstune.recipes import choose, measure, prepare
+from crosstune.errors import BundleError, ConfigError, LeakageError
+from crosstune.recipes import choose, measure, prepare, retriever
 from crosstune.recipes import tune as recipe
 from crosstune.recipes.evaluate import evaluate_model
 from crosstune.recipes.settings import TuneSettings
@@ -78,6 +78,8 @@ def steady():
     """A step size that moves a tiny model, and no timing: a measured plan would differ from run to run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 3e-3)
+        patch.setattr(retriever, "_learning_rate", lambda model: 3e-3)
+        patch.setattr(retriever, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
         patch.setattr(prepare, "SentenceTransformerEmbedder", _in_fp32)
         patch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1e5))
         patch.setattr(measure, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
@@ -87,7 +89,12 @@ def steady():
 @pytest.fixture(scope="module")
 def settings(bert, bare_bert):
     return TuneSettings(
-        base=str(bert), embedder=str(bare_bert), depth=10, budget_s=60, split=SplitSettings(dev=0.2, test=0.2)
+        base=str(bert),
+        embedder=str(bare_bert),
+        stages="both",
+        depth=10,
+        budget_s=60,
+        split=SplitSettings(dev=0.2, test=0.2),
     )
 
 
@@ -108,8 +115,12 @@ def test_the_report_has_what_is_promised(done):
     # 80 rows, 8 of them empty: 72 questions; a fifth each for dev and test.
     assert {k: report["split"][k] for k in ("train", "dev", "test")} == {"train": 44, "dev": 14, "test": 14}
     names = [row["name"] for row in report["table"]]
-    assert names[:4] == ["bm25", "dense", "hybrid", "base"]
-    assert names[-2:] == ["shipped", "ceiling"]
+    assert names[:6] == ["bm25", "dense", "hybrid", "base", "tuned dense", "tuned hybrid"]
+    chosen = next(name for name in names if name.startswith("ceiling on ")).removeprefix("ceiling on ")
+    reranked = ("tuned reranker", "tuned composite")
+    assert names[6:] == [
+        *reranked, *(f"{name} on {chosen}" for name in reranked), "shipped", "ceiling", f"ceiling on {chosen}"
+    ]  # fmt: skip
     assert all(row["measures"]["nDCG@10"]["n"] == 14 for row in report["table"])
     assert report["verdict"] in {verdict.value for verdict in Verdict}
     assert {"total", "train", "first stage"} <= set(report["timings_s"])
@@ -118,9 +129,15 @@ def test_the_report_has_what_is_promised(done):
 
 def test_every_reranker_reorders_the_same_candidates(done):
     runs = {path.stem: _read_run(path) for path in (done.folder / "runs").glob("*.trec")}
-    chosen = done.result.report["fusion"]["first_stage"]
-    for name in ("base", "tuned", f"tuned-{chosen}", "shipped", "ceiling"):
-        assert {q: set(docs) for q, docs in runs[name].items()} == {q: set(d) for q, d in runs[chosen].items()}, name
+    candidates = {name: {q: set(docs) for q, docs in run.items()} for name, run in runs.items()}
+    untuned = next(name for name in ("bm25", "dense", "hybrid") if candidates[name] == candidates["tuned-reranker"])
+    for name in ("base", "tuned-composite", "ceiling"):
+        assert candidates[name] == candidates[untuned], name
+    tuned = next(name for name in runs if name.startswith("ceiling-on-")).removeprefix("ceiling-on-")
+    for name in ("tuned-reranker", "tuned-composite", "ceiling"):
+        assert candidates[f"{name}-on-{tuned}"] == candidates[tuned], name
+    shipped = done.result.report["fusion"]["first_stage"].replace(" ", "-")
+    assert candidates["shipped"] == candidates[shipped]
 
 
 def _read_run(path):
@@ -181,7 +198,7 @@ def test_a_stopped_run_continues_and_ends_like_one_that_was_not_stopped(done, se
 def test_a_model_that_learnt_nothing_is_named_judged_and_not_saved(done, settings, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 1e-12)
-        result = recipe.tune(done.file, tmp_path / "run", settings)
+        result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
     assert "loss-at-chance" in {finding["code"] for finding in result.report["health"]}
     assert result.model is None
     assert not (tmp_path / "run" / "model").exists()
@@ -189,10 +206,60 @@ def test_a_model_that_learnt_nothing_is_named_judged_and_not_saved(done, setting
     assert any("not fit to ship" in note for note in result.report["notes"])
 
 
+def test_a_first_stage_is_shipped_without_a_cross_encoder_that_is_unfit(done, settings, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "learning_rate", lambda model, base: 1e-12)
+        result = recipe.tune(done.file, tmp_path / "run", settings)
+    assert "loss-at-chance" in {finding["code"] for finding in result.report["health"]}
+    assert "cross_encoder" not in result.report["fusion"]["weights"]
+    assert sorted(path.name for path in result.model.iterdir()) == ["bi-encoder", "crosstune.json"]
+
+
+def test_the_first_stage_alone(done, settings, tmp_path):
+    result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="retriever"))
+    names = [row["name"] for row in result.report["table"]]
+    assert not [name for name in names if "reranker" in name or name == "base"]
+    assert "tuned composite" in names
+    assert (result.model / "bi-encoder" / "modules.json").is_file()
+    assert not (result.model / "model.safetensors").exists()
+    documents = tmp_path / "docs.txt"
+    documents.write_text("a refund is paid\nthe menu on top\n")
+    ranked = rank_file(tmp_path / "run", "refund?", documents)
+    assert all(item.logit is None for item in ranked.items)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("Question,Answer\nrefund?,a refund is paid\n")
+    with pytest.raises(BundleError, match="no cross-encoder"):
+        predict_file(tmp_path / "run", pairs)
+
+
+def test_the_reranker_alone(done, settings, tmp_path):
+    result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
+    names = [row["name"] for row in result.report["table"]]
+    assert not [name for name in names if name in ("tuned dense", "tuned hybrid") or " on " in name]
+    assert "tuned reranker" in names
+
+
+def test_the_first_stage_is_left_alone_where_the_embedder_cannot_read(done, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: False)
+    said = []
+    result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="auto"), say=said.append)
+    assert any("so the first stage was not tuned" in line for line in said)
+    assert "tuned dense" not in [row["name"] for row in result.report["table"]]
+
+
+def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, settings, tmp_path, monkeypatch):
+    # 28 questions with 10 to 14 candidates of about 12 tokens at 1 token a second: over an hour.
+    monkeypatch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1.0))
+    monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)
+    result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="auto"))
+    assert any("The cross-encoder was left out" in note for note in result.report["notes"])
+    assert "tuned reranker" not in [row["name"] for row in result.report["table"]]
+
+
 def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 1e30)
-        result = recipe.tune(done.file, tmp_path / "run", settings)
+        result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
     assert {"nan-loss", "nan-scores"} & {finding["code"] for finding in result.report["health"]}
     assert result.model is None
     assert result.verdict is not Verdict.BETTER
@@ -260,7 +327,7 @@ def test_predict_and_rank_use_the_stored_scale(done, tmp_path):
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("Question,Answer\nreset my password?,a refund is paid\nrefund?,a refund is paid\n")
     predicted = predict_file(done.folder, pairs)
-    calibration = done.result.report["calibration"]
+    calibration = json.loads((done.folder / "model" / "crosstune.json").read_text())["calibration"]
     for prediction in predicted.predictions:
         expected = 1 / (1 + np.exp(-(prediction.logit / calibration["temperature"] + calibration["bias"])))
         assert prediction.probability == pytest.approx(expected)
@@ -268,9 +335,11 @@ def test_predict_and_rank_use_the_stored_scale(done, tmp_path):
     documents = tmp_path / "docs.jsonl"
     documents.write_text('{"text": "a refund is paid"}\n{"text": "the menu on top"}\n')
     ranked = rank_file(done.folder, "refund?", documents)
-    assert ranked.items[0].logit >= ranked.items[1].logit
-    logit = next(item.logit for item in ranked.items if item.index == 0)
-    assert logit == pytest.approx(predicted.predictions[1].logit, abs=1e-5)
+    assert ranked.items[0].score >= ranked.items[1].score
+    assert {part.value: 1 for part in ranked.ranked_by}.keys() == done.result.report["fusion"]["weights"].keys()
+    if "cross_encoder" in done.result.report["fusion"]["weights"]:
+        logit = next(item.logit for item in ranked.items if item.index == 0)
+        assert logit == pytest.approx(predicted.predictions[1].logit, abs=1e-5)
 
 
 def test_evaluate_on_a_beir_folder(done, bare_bert, tmp_path):
@@ -289,7 +358,7 @@ def test_evaluate_on_a_beir_folder(done, bare_bert, tmp_path):
     # The question is a word that stands in its passage alone: BM25 finds it first, always.
     assert rows["bm25"]["nDCG@10"].mean == 1.0
     assert rows["ceiling"]["nDCG@10"].mean == 1.0
-    assert (tmp_path / "o" / "tuned.trec").is_file()
+    assert (tmp_path / "o" / "tuned-reranker.trec").is_file()
     with pytest.raises(ConfigError, match="no first stage is named 'elastic'"):
         evaluate_model(done.folder, folder, **options, first_stage="elastic")
 

@@ -14,6 +14,7 @@ from crosstune.types import (
     EvalReport,
     Fusion,
     HealthFinding,
+    Part,
     Passage,
     Query,
     Run,
@@ -23,6 +24,7 @@ from crosstune.types import (
 )
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" <b>"
+SCALE = Calibration(1.7, -0.4, 0.62, 0.91, 0.84, 900)
 
 # Rank of each question's relevant passage, before and after; None: not among the candidates.
 BEFORE = {"q1": 2, "q2": 1, "q3": 3, "q4": None, "q5": 1}
@@ -98,6 +100,7 @@ def report(evaluation, runs, collection):
         title=f"helpdesk.csv {HOSTILE}",
         verdict=Verdict.NOT_PROVEN,
         verdict_sentence=f"Not proven: made up. {HOSTILE}",
+        shipped=f"the cross-encoder's logit + shared words (BM25) over the candidates of hybrid {HOSTILE}",
         data={"rows read": 1234, f"column {HOSTILE}": HOSTILE},
         split_counts={"train": 4000, "dev": 600, "test": 1200},
         split_seed=13,
@@ -105,8 +108,8 @@ def report(evaluation, runs, collection):
         health=(HealthFinding("constant-scores", True, f"Collapsed. {HOSTILE}"),),
         timings_s={"training": 185.2, "evaluation": 12.34},
         settings={"training": {"epochs": 3, "note": HOSTILE}, "loss": "lce", "budget": None},
-        calibration=Calibration(1.7, -0.4, 0.62, 0.91, 0.84, 900),
-        fusion=Fusion("hybrid", 0.7),
+        calibration=SCALE,
+        fusion=Fusion("hybrid", {Part.CROSS_ENCODER: 0.7, Part.LEXICAL: 0.25}, "en", SCALE),
         notes=(f"Fresh head. {HOSTILE}",),
         wins=wins,
         losses=losses,

@@ -37,7 +37,14 @@ def test_promised_keys_have_the_promised_shape(report):
 def test_the_rest_is_there_too(report):
     document = to_json(report)
     assert document["calibration"]["threshold"] == 0.62
-    assert document["fusion"] == {"first_stage": "hybrid", "weight": 0.7}
+    assert document["shipped"] == report.shipped
+    assert document["fusion"] == {
+        "first_stage": "hybrid",
+        "weights": {"cross_encoder": 0.7, "lexical": 0.25},
+        "language": "en",
+        "calibration": document["calibration"],
+    }
+    assert {type(part) for part in document["fusion"]["weights"]} == {str}
     assert document["settings"]["training"]["epochs"] == 3
     assert document["settings"]["budget"] is None
     assert document["examples"]["wins"][0]["query_id"] == "q3"

@@ -8,7 +8,7 @@ import pytest
 from crosstune.bundle import ModelBundle, save_bundle
 from crosstune.errors import ConfigError
 from crosstune.scoring import Reranker, TorchScorer
-from crosstune.scoring.cache import CachedScorer, ScoreCache, model_hash
+from crosstune.scoring.cache import CachedScorer, PairCache, ScoreCache, model_hash
 from crosstune.types import Calibration, ScoreKind
 
 PAIRS = [("refund", "paid to your card"), ("refund", "the billing page"), ("invoice", "the billing page")]
@@ -68,23 +68,16 @@ class TestScorer:
     def test_whatever_decides_a_score_is_part_of_the_key(self, load, bert, cache):
         loaded = load(bert)
 
-        def key(model_hash="m", max_length=64, precision="fp32", pair=("ab", "c"), runtime="torch"):
+        def n_kept(model_hash="m", max_length=64, precision="fp32", runtime="torch"):
+            """Scores in the cache after scoring one and the same pair."""
             scorer = TorchScorer(loaded.model, loaded.tokenizer, max_length, precision)
             scorer.runtime = runtime
-            return CachedScorer(scorer, cache, model_hash)._key(pair)
+            CachedScorer(scorer, cache, model_hash).score_pairs(PAIRS[:1])
+            return len(cache)
 
-        others = [
-            key(model_hash="n"),
-            key(max_length=65),
-            key(precision="bf16"),
-            key(runtime="onnx"),
-            key(pair=("a", "bc")),
-            key(pair=("c", "ab")),
-            key(pair=("ab", "C")),
-        ]
-        assert len({key(), *others}) == 8
-        assert key() == key()
-        assert len(key(pair=("half \ud83d", ""))) == 32
+        assert n_kept() == n_kept() == 1
+        others = [n_kept(model_hash="n"), n_kept(max_length=63), n_kept(precision="bf16"), n_kept(runtime="onnx")]
+        assert others == [2, 3, 4, 5]
 
     def test_no_text_is_stored(self, scorer, cache):
         CachedScorer(scorer, cache, "m").score_pairs([("a very secret question", "a very secret passage")])
@@ -96,6 +89,43 @@ class TestScorer:
         cached = CachedScorer(scorer, cache, "m")
         assert cached.score_encoded(cached.encode(PAIRS)).tolist() == scorer.score_pairs(PAIRS).tolist()
         assert len(cache) == 0
+
+
+class TestPairCache:
+    def test_only_what_is_missing_is_scored_each_distinct_pair_once_in_input_order(self, cache):
+        asked = []
+
+        def lengths(pairs):
+            asked.append(list(pairs))
+            return np.array([len(query) + len(passage) / 10 for query, passage in pairs])
+
+        scores = PairCache(cache, "m")
+        assert scores.score_pairs([("a", "x"), ("bb", "x"), ("a", "x")], lengths).tolist() == [1.1, 2.1, 1.1]
+        assert scores.score_pairs([("bb", "x"), ("a", "xyz"), ("a", "x")], lengths).tolist() == [2.1, 1.3, 1.1]
+        assert scores.score_pairs([("a", "xyz")], lengths).tolist() == [1.3]
+        assert asked == [[("a", "x"), ("bb", "x")], [("a", "xyz")]]
+        assert len(cache) == 3
+
+    def test_each_way_of_scoring_has_its_own_part_of_the_file(self, cache):
+        # The second identity differs in where its words end only.
+        parts = [PairCache(cache, "m", "bi"), PairCache(cache, "mb", "i"), PairCache(cache, "m")]
+        for number, part in enumerate(parts):
+            part.score_pairs(PAIRS[:1], lambda pairs, number=number: np.array([float(number)]))
+        assert [part.score_pairs(PAIRS[:1], refuse).tolist() for part in parts] == [[0.0], [1.0], [2.0]]
+
+    def test_pairs_are_told_apart_by_where_the_question_ends_by_order_and_by_case(self, cache):
+        pairs = [("ab", "c"), ("a", "bc"), ("c", "ab"), ("ab", "C"), ("half \ud83d", "")]
+        scores = PairCache(cache, "m").score_pairs(pairs, lambda missing: np.arange(float(len(missing))))
+        assert scores.tolist() == [0, 1, 2, 3, 4]
+        assert PairCache(cache, "m").score_pairs(pairs[::-1], refuse).tolist() == [4, 3, 2, 1, 0]
+
+    def test_nothing_gives_nothing(self, cache):
+        scores = PairCache(cache, "m").score_pairs([], refuse)
+        assert (scores.shape, scores.dtype) == ((0,), np.float64)
+
+
+def refuse(pairs):
+    raise AssertionError(f"scored again: {pairs}")
 
 
 class TestCache:
@@ -165,7 +195,7 @@ class TestReranker:
         scale = Calibration(1.0, 0.0, 0.5, 0, 0, 1)
         loaded = load(bert)
         bundle = ModelBundle(path, 64, ScoreKind.LOGIT, "base", "r", "f", "fp32", scale, None)
-        save_bundle(bundle, loaded.model, loaded.tokenizer)
+        save_bundle(bundle, (loaded.model, loaded.tokenizer))
         return path
 
     def test_ranks_alike_and_leaves_the_model_as_it_was(self, folder, tmp_path):

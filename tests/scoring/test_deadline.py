@@ -1,14 +1,15 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from crosstune.bundle import ModelBundle, save_bundle
+from crosstune.bundle import ModelBundle, load_bundle, save_bundle
 from crosstune.errors import ConfigError
-from crosstune.scoring import Reranker
+from crosstune.scoring import Reranker, standardised
 from crosstune.scoring import reranker as module
 from crosstune.scoring.deadline import score_within
-from crosstune.types import Calibration, Fusion, ScoreKind
+from crosstune.types import Calibration, Fusion, Part, ScoreKind
 
 
 class Work:
@@ -79,10 +80,11 @@ PASSAGES = [f"{i:03d}" for i in range(12)]
 @pytest.fixture(scope="module")
 def folder(load, bert, tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "model"
-    scale, fusion = Calibration(1.0, 0.0, 0.5, 0, 0, 1), Fusion("bm25", 0.7)
+    scale = Calibration(1.0, 0.0, 0.5, 0, 0, 1)
+    fusion = Fusion("bm25", {Part.CROSS_ENCODER: 0.5, Part.FIRST_STAGE: 2.0}, "en", scale)
     bundle = ModelBundle(path, 64, ScoreKind.LOGIT, "base", "r", "f", "fp32", scale, fusion)
     loaded = load(bert)
-    save_bundle(bundle, loaded.model, loaded.tokenizer)
+    save_bundle(bundle, (loaded.model, loaded.tokenizer))
     return path
 
 
@@ -112,19 +114,60 @@ def test_the_first_stage_says_who_is_reached(reranker):
     assert [r.index for r in ranked if not r.reranked] == [3, 2, 1, 0]
 
 
-def test_fusion_is_standardised_over_the_reached_ones(reranker):
+def test_first_stage_scores_are_standardised_over_the_reached_ones(reranker):
     # Reached are 4 to 11, where logit and first stage agree; 0 to 3, far below, may not stretch the scale. The best of
-    # 8 equally spaced numbers stands 3.5 steps over the mean, and their standard deviation is sqrt((64 - 1) / 12).
+    # 8 equally spaced numbers stands 3.5 steps over the mean, and their standard deviation is sqrt((64 - 1) / 12). The
+    # logit counts as it is: 0.5 * 11.
     first_stage = [-1000.0 + i if i < 4 else float(i) for i in range(12)]
     ranked = reranker.rank("q", PASSAGES, first_stage, deadline_ms=850)
     assert ranked[0].index == 11
-    assert ranked[0].score == pytest.approx(3.5 / np.sqrt(63 / 12))
+    assert ranked[0].score == pytest.approx(0.5 * 11 + 2 * 3.5 / np.sqrt(63 / 12))
 
 
-def test_equal_scores_keep_input_order_whatever_was_reached_first(reranker, monkeypatch):
-    monkeypatch.setattr(reranker.scorer, "score_pairs", lambda pairs: np.zeros(len(pairs)))
-    monkeypatch.setattr(module, "score_within", score_within)
-    assert [r.index for r in reranker.rank("q", PASSAGES[:3], [1.0, 1.0, 1.0], deadline_ms=1e6)] == [0, 1, 2]
+def test_shared_words_are_counted_among_all_candidates(folder, monkeypatch):
+    # 12 candidates of one word; "rare" is in the first alone, which is reached in any case. Of all 12, idf =
+    # ln(1 + 11.5 / 1.5); all lengths are the mean, so the score is idf / 2.2. Of the 8 reached it would be
+    # ln(1 + 7.5 / 1.5).
+    words = Fusion("bm25", {Part.CROSS_ENCODER: 1.0, Part.LEXICAL: 1.0}, "und", Calibration(1.0, 0.0, 0.5, 0, 0, 1))
+    found = Reranker(replace(load_bundle(folder), fusion=words))
+    monkeypatch.setattr(found.scorer, "score_pairs", lambda pairs: np.zeros(len(pairs)))
+    monkeypatch.setattr(module, "score_within", partial(score_within, clock=iter(range(9)).__next__))
+    ranked = found.rank("rare", ["rare", *["common"] * 11], deadline_ms=1)
+    assert sum(r.reranked for r in ranked) == 8
+    assert ranked[0].score == pytest.approx(np.log(1 + 11.5 / 1.5) / 2.2)
+    assert [r.score for r in ranked[1:8]] == [0.0] * 7
+
+
+def test_only_reached_passages_are_embedded(folder, monkeypatch):
+    """A bi-encoder's cosines are those of the reached ones, in their order."""
+    joined = Fusion("bm25", {Part.CROSS_ENCODER: 1.0, Part.BI_ENCODER: 1.0}, "und", Calibration(1.0, 0.0, 0.5, 0, 0, 1))
+    asked = []
+
+    class Cosines:
+        def score_pairs(self, pairs):
+            asked.extend(passage for _, passage in pairs)
+            return np.array([int(passage) / 100 for _, passage in pairs])
+
+    monkeypatch.setattr(Reranker, "_open_bi_encoder", lambda self: Cosines())
+    found, work = Reranker(replace(load_bundle(folder), fusion=joined)), Work([0.1] * 12)
+    monkeypatch.setattr(found.scorer, "score_pairs", work.score)
+    monkeypatch.setattr(module, "score_within", partial(score_within, clock=work.clock))
+    ranked = found.rank("q", PASSAGES, [float(i) for i in range(12)], deadline_ms=850)
+    assert asked == PASSAGES[:3:-1]
+    # Passage 11 has logit 11 and cosine 0.11.
+    assert [(r.index, r.score) for r in ranked[:8]] == [(i, pytest.approx(1.01 * i)) for i in range(11, 3, -1)]
+
+
+@pytest.mark.parametrize("weights", [{Part.CROSS_ENCODER: 0.5, Part.FIRST_STAGE: 1.0}, {Part.CROSS_ENCODER: 0.5}])
+def test_equal_scores_keep_input_order_whatever_was_reached_first(folder, monkeypatch, weights):
+    bundle = load_bundle(folder)
+    reranker = Reranker(replace(bundle, fusion=replace(bundle.fusion, weights=weights)))
+    # Reached last to first, since the first stage rises. Logits of -2 for each of its standard deviations, half of
+    # which counts, make all joined scores 0; without the first stage's part equal logits do.
+    first_stage = np.arange(3.0)
+    steps = standardised(first_stage)[::-1] if Part.FIRST_STAGE in weights else np.zeros(3)
+    monkeypatch.setattr(reranker.scorer, "score_pairs", lambda pairs: -2 * steps)
+    assert [r.index for r in reranker.rank("q", PASSAGES[:3], first_stage.tolist(), deadline_ms=1e6)] == [0, 1, 2]
 
 
 def test_without_pressure_it_is_the_same_ranking(folder):

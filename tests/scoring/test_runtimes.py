@@ -25,8 +25,7 @@ def exported(load, bert, tmp_path_factory):
     calibration = Calibration(1.0, 0.0, 0.5, 0, 0, 1)
     save_bundle(
         ModelBundle(folder, 64, ScoreKind.LOGIT, "base", "r", "f", "fp32", calibration, None),
-        loaded.model,
-        loaded.tokenizer,
+        (loaded.model, loaded.tokenizer),
     )
     encoder = PairEncoder(loaded.tokenizer, 64)
     pairs = [encoder.pair(*encoder.tokenize(pair)) for pair in PAIRS]

@@ -1,6 +1,7 @@
 """Bi-encoder tuning: the loss by hand, the gradients of a plain loop, and a run that learns, dies and goes on."""
 
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from crosstune.bi_encoder import TextEncoder, load_bi_encoder, without_dropout
 from crosstune.checkpoints import resolve
 from crosstune.errors import ConfigError
 from crosstune.lean import LeanVectors, lean_vectors
+from crosstune.progress import silent
 from crosstune.training import ContrastiveExample, TrainingSettings, train_bi_encoder
 from crosstune.training.contrastive import ContrastiveBatches, contrastive_loss
 from crosstune.training.engine import Engine
@@ -175,7 +177,7 @@ class TestGradients:
 class TestTraining:
     def settings(self, **changes):
         return TrainingSettings(
-            **{"n_steps": 30, "batch_groups": 4, "learning_rate": 3e-3, "n_evaluations": 3} | changes
+            **{"n_steps": 30, "batch_groups": 4, "learning_rate": 3e-3, "n_evaluations": 0, "keep": "last"} | changes
         )
 
     def rank_of_answers(self, model, texts):
@@ -183,25 +185,19 @@ class TestTraining:
         scores = model.encode_query(queries) @ model.encode_document(passages).T
         return float(np.mean([(scores[e.query] > scores[e.query][e.positive]).sum() for e in examples]))
 
-    def run(self, model, texts, folder, validate=lambda m: 0.0, **changes):
+    def run(self, model, texts, folder, progress=silent, **changes):
         return train_bi_encoder(
-            model, TextEncoder(model), *texts, frozenset(), validate, self.settings(**changes), folder
+            model, TextEncoder(model), *texts, frozenset(), self.settings(**changes), folder, progress
         )
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_answers_rise(self, model, texts, tmp_path, precision):
         before = self.rank_of_answers(model, texts)
-        result = self.run(model, texts, tmp_path, precision=precision, keep="last")
+        result = self.run(model, texts, tmp_path, precision=precision)
         assert result.stopped == "finished"
         assert np.mean(result.losses[-5:]) < 0.5 * np.mean(result.losses[:5])
         tuned = load_bi_encoder(resolve(str(result.model_path)), "cpu")
         assert self.rank_of_answers(tuned, texts) < 0.5 * before
-
-    def test_the_best_on_dev_is_kept(self, model, texts, tmp_path):
-        scores = iter([0.2, 0.9, 0.5])
-        result = self.run(model, texts, tmp_path, validate=lambda m: next(scores))
-        assert result.dev_scores == ((10, 0.2), (20, 0.9), (30, 0.5))
-        assert result.kept_step == 20
 
     def test_killed_and_continued_ends_in_the_same_weights(self, bare_bert, texts, tmp_path):
         def fresh():
@@ -209,26 +205,33 @@ class TestTraining:
             without_dropout(loaded)
             return loaded
 
-        whole = self.run(fresh(), texts, tmp_path / "whole", keep="last")
+        whole = self.run(fresh(), texts, tmp_path / "whole")
 
         class Killed(Exception):
             pass
 
-        calls = []
+        @contextmanager
+        def dies(label, total):
+            steps = []
 
-        def dies(model):
-            calls.append(1)
-            if len(calls) == 2:
-                raise Killed
-            return 0.0
+            def advance(n):
+                steps.append(n)
+                if sum(steps) == 20:
+                    raise Killed
+
+            yield advance
 
         with pytest.raises(Killed):
-            self.run(fresh(), texts, tmp_path / "killed", validate=dies, keep="last")
-        again = self.run(fresh(), texts, tmp_path / "killed", keep="last")
-        assert again.resumed_from == 10
+            self.run(fresh(), texts, tmp_path / "killed", dies, checkpoint_every_s=0.0)
+        again = self.run(fresh(), texts, tmp_path / "killed")
+        assert again.resumed_from == 20
         first, second = (load_bi_encoder(resolve(str(r.model_path)), "cpu").state_dict() for r in (whole, again))
         for name, tensor in first.items():
             torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+    def test_asked_for_evaluations_it_says_that_there_are_none(self, model, texts, tmp_path):
+        with pytest.raises(ConfigError, match="set n_evaluations to 0"):
+            self.run(model, texts, tmp_path, n_evaluations=2)
 
     def test_one_example_has_nothing_to_compare_with(self, model, texts, tmp_path):
         queries, passages, examples = texts

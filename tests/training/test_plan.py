@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstune.training import Plan, Speed, Workload, plan
+from crosstune.training import Plan, Speed, Workload, plan, plan_first_stage
 from crosstune.training.plan import mean_pair_tokens
 
 # Question 7 tokens, passage 90, 3 special: every pair has 100. Speeds are divided by the caution 0.85: the
@@ -163,3 +163,38 @@ def test_more_budget_never_gives_less(work, speed, budget_s, factor):
 @given(works, speeds)
 def test_a_tiny_budget_does_not_fit(work, speed):
     assert not plan(work, speed, 1e-3, max_epochs=4.0).fits
+
+
+class TestFirstStage:
+    # 640 pairs of 20 and 180 tokens: 32 pairs of 200 tokens make a step, 20 steps an epoch. 1,000 tokens a second, of
+    # which 850 are counted on: a step takes 6,400 / 850 = 7.53 s.
+    QUERIES, PASSAGES = np.full(640, 20), np.full(640, 180)
+
+    def plan(self, budget_s, **changes):
+        options = {"batch": 32, "longest": 256} | changes
+        return plan_first_stage(self.QUERIES, self.PASSAGES, 1000.0, budget_s, **options)
+
+    def test_with_time_for_all_epochs(self):
+        found = self.plan(10_000)
+        assert (found.n_steps, found.n_epochs, found.max_length, found.n_examples) == (80, 4.0, 256, 640)
+        assert found.training_s == pytest.approx(80 * 6400 / 850)
+
+    def test_as_many_steps_as_there_is_time_for(self):
+        # 300 s are 39.8 steps: 39, just under two epochs and above one and a half.
+        found = self.plan(300)
+        assert (found.n_steps, found.max_length) == (39, 256)
+        assert found.n_epochs == pytest.approx(1.95)
+
+    def test_shorter_texts_buy_epochs(self):
+        # 200 s are 26 whole steps (1.3 epochs). At 192 tokens nothing is cut; at 128 a step has 32 * 148 tokens,
+        # 5.57 s: 35 steps, 1.75 epochs.
+        found = self.plan(200)
+        assert (found.max_length, found.n_steps) == (128, 35)
+
+    def test_never_fewer_steps_than_say_anything(self):
+        assert self.plan(1).n_steps == 10
+        few = plan_first_stage(np.full(40, 20), np.full(40, 180), 1000.0, 1, batch=32, longest=256)
+        assert few.n_steps == 8  # all four epochs are no more
+
+    def test_a_model_that_reads_less_than_128_tokens(self):
+        assert self.plan(1, longest=64).max_length == 64

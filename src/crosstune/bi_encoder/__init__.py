@@ -2,7 +2,14 @@
 
 from crosstune.bi_encoder.cache import CachedEmbedder
 from crosstune.bi_encoder.embedder import SentenceTransformerEmbedder
-from crosstune.bi_encoder.loading import load_bi_encoder, without_dropout
+from crosstune.bi_encoder.loading import load_bi_encoder, transformer_of, without_dropout
 from crosstune.bi_encoder.text_encoder import TextEncoder
 
-__all__ = ["CachedEmbedder", "SentenceTransformerEmbedder", "TextEncoder", "load_bi_encoder", "without_dropout"]
+__all__ = [
+    "CachedEmbedder",
+    "SentenceTransformerEmbedder",
+    "TextEncoder",
+    "load_bi_encoder",
+    "transformer_of",
+    "without_dropout",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from crosstune.checkpoints import Checkpoint, quiet_transformers
@@ -45,9 +46,15 @@ def load_bi_encoder(checkpoint: Checkpoint, device: str | None = None) -> Any:
         ) from error
     if not model.prompts.get("query"):
         for pattern, prompt in _QUERY_PROMPTS:
-            if re.search(pattern, checkpoint.name.lower()):
+            # By the model's own name: the folders above it are the user's.
+            if re.search(pattern, Path(checkpoint.name).name.lower()):
                 model.prompts["query"] = prompt
     return model
+
+
+def transformer_of(model: Any) -> Any:
+    """The transformers model: of a bi-encoder the one inside, of any other model itself."""
+    return model[0].auto_model if hasattr(model, "encode_query") else model
 
 
 def without_dropout(model: Any) -> None:
@@ -59,8 +66,8 @@ def without_dropout(model: Any) -> None:
             module.p = 0.0
     # What attention reads instead of a module.
     for key in ("attention_probs_dropout_prob", "attention_dropout"):
-        if hasattr(model[0].auto_model.config, key):
-            setattr(model[0].auto_model.config, key, 0.0)
+        if hasattr(transformer_of(model).config, key):
+            setattr(transformer_of(model).config, key, 0.0)
 
 
 def _refuse_foreign_code(checkpoint: Checkpoint) -> None:

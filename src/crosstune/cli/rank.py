@@ -44,8 +44,9 @@ def rank(
 ) -> None:
     """Rank passages for a question, best first.
 
-    Shows the logit, the calibrated probability that the passage answers the question, and whether that reaches the
-    no-answer threshold chosen on your dev questions. With --deadline-ms, passages that were not reached stand behind
+    By all parts of the tuned score that were judged: cross-encoder, bi-encoder, shared words. Shows the score, the
+    calibrated probability that the passage answers the question, and whether that reaches the no-answer threshold
+    chosen on your dev questions. With --deadline-ms, passages that were not reached stand behind
     the reranked ones in the order of the first stage.
 
     Example: crosstune rank --model runs/mine --query "How do refunds work?" --documents passages.txt
@@ -61,31 +62,37 @@ def rank(
         cache=cache,
         deadline_ms=deadline_ms,
     )
+    for part, why in ranked.missing.items():
+        typer.echo(f"Ranked without the part {part.value}: {why}", err=True)
     kept = [item for item in ranked.items if item.answers or not threshold][:top_n]
     if as_json:
         results = [{**asdict(item), "text": ranked.texts[item.index]} for item in kept]
-        answered = any(item.answers for item in ranked.items)
+        known = any(item.probability is not None for item in ranked.items)
+        answered = any(item.answers for item in ranked.items) if known else None
+        ranked_by = [part.value for part in ranked.ranked_by]
         typer.echo(
             json.dumps(
-                {"query": query, "answered": answered, "ranked_by": ranked.ranked_by, "results": results},
-                ensure_ascii=False,
+                {"query": query, "answered": answered, "ranked_by": ranked_by, "results": results}, ensure_ascii=False
             )
         )
         return
-    table = Table("rank", "probability", "logit", "answers", "passage")
+    table = Table("rank", "probability", "score", "answers", "passage")
     for item in kept:
         table.add_row(str(item.rank), *_judgment(item), Text(ranked.texts[item.index][:160]))
     Console().print(table)
     n_late = sum(not item.reranked for item in ranked.items)
     if n_late:
         typer.echo(f"The deadline came before {n_late} of {len(ranked.items)} passages were reached.")
-    if not any(item.answers for item in ranked.items):
+    if all(item.probability is None for item in ranked.items):
+        typer.echo("Probabilities are not known here: dev gave no scale, or parts of the score are missing.")
+    elif not any(item.answers for item in ranked.items):
         where = "it may be among those not reached" if n_late else "the answer is probably not among them"
         typer.echo(f"No passage reaches the no-answer threshold: {where}.")
 
 
 def _judgment(item: RankedPassage) -> tuple[str, str, str]:
-    """Cells of probability, logit and whether it answers."""
-    if item.probability is None or item.logit is None:
+    """Cells of probability, score and whether it answers."""
+    if item.score is None:
         return "not reached", "", ""
-    return f"{item.probability:.3f}", f"{item.logit:.2f}", "yes" if item.answers else "no"
+    probability = "unknown" if item.probability is None else f"{item.probability:.3f}"
+    return probability, f"{item.score:.2f}", "yes" if item.answers else "no"

@@ -32,6 +32,15 @@ class Recipe(str, Enum):
     blog = "blog"
 
 
+class Stages(str, Enum):
+    """What to tune."""
+
+    auto = "auto"
+    reranker = "reranker"
+    retriever = "retriever"
+    both = "both"
+
+
 class LossName(str, Enum):
     """What to minimise."""
 
@@ -62,6 +71,13 @@ def tune(
         Recipe,
         typer.Option(help="'blog' repeats the article this project began with; its evaluation here is honest."),
     ] = Recipe.default,
+    stages: Annotated[
+        Stages,
+        typer.Option(
+            help="What to tune: reranker (cross-encoder), retriever (the first stage's bi-encoder; the index has to be "
+            "re-embedded to find more), both, or auto: both as far as data and budget allow."
+        ),
+    ] = Stages.auto,
     loss: Annotated[
         LossName, typer.Option(help="lce: positive against its mined negatives; bce: each pair alone.")
     ] = LossName.lce,
@@ -84,7 +100,7 @@ def tune(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Tune a reranker on your questions and answers, and judge it on questions it has not seen.
+    """Tune first stage and reranker on your questions and answers, and judge them on questions they have not seen.
 
     Ends with a table, a verdict, and the paths of the report and the model. Stopped at any moment, the same command
     continues.
@@ -108,6 +124,7 @@ def tune(
         embedder=embedder,
         budget_s=seconds(budget),
         depth=depth,
+        stages=stages.value,
         loss=loss.value,
         pos_weight=pos_weight,
         seed=seed,
@@ -128,6 +145,7 @@ def tune(
     if as_json:
         typer.echo(json.dumps(finished.report))
     else:
-        typer.echo(f"\n{text_table(finished.evaluation)}\n\n{finished.verdict_sentence}\n")
+        typer.echo(f"\n{text_table(finished.evaluation)}\n\nShipped is {finished.report['shipped']}.")
+        typer.echo(f"{finished.verdict_sentence}\n")
         typer.echo(f"Report  {out / 'report.html'}\nModel   {finished.model or 'none: it was not fit to ship'}")
     raise typer.Exit(finished.verdict.exit_code)

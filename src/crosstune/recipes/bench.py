@@ -24,7 +24,7 @@ from crosstune.types import Estimate
 
 # Fewer say nothing of a 95th percentile.
 _MIN_REPEATS = 3
-_ROWS = ("tuned", "shipped")
+_ROWS = ("tuned reranker", "tuned composite", "shipped")
 _MEASURE = "nDCG@10"
 
 Clock = Callable[[], float]

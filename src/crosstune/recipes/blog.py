@@ -22,7 +22,7 @@ from crosstune.data.nli import LABELS, NLIPair, build_nli_pairs
 from crosstune.errors import ConfigError
 from crosstune.pair_encoding import EncodedPair
 from crosstune.progress import Progress, silent
-from crosstune.recipes.choose import Tuned
+from crosstune.recipes.choose import Tuned, TunedReranker
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.prepare import Prepared, Say, unheard
 from crosstune.recipes.run import load_base, longest_pair, run_recipe
@@ -151,7 +151,7 @@ def _train(
     tuned = load_trained(result.model_path).to(best_device())
     for sentence in _predictions(TorchScorer(tuned, tokenizer, max_length), pairs):
         say(sentence)
-    return Tuned(
+    reranker = TunedReranker(
         model=tuned,
         tokenizer=tokenizer,
         base=base,
@@ -159,6 +159,10 @@ def _train(
         precision=measured["scoring_precision"],
         training=result,
         chance_loss=math.log(2),
+    )
+    return Tuned(
+        reranker=reranker,
+        first_stage=None,
         settings=resolved | {"training": asdict(training)},
         notes=_notes(result, prepared),
     )
@@ -211,7 +215,17 @@ def _resolved(settings: TuneSettings) -> dict[str, Any]:
             "the blog recipe is fixed: it has no time budget (--budget) and no weight of positives "
             "(--pos-weight); leave them out, or use the default recipe"
         )
-    return settings.to_json() | {"recipe": "blog", "loss": "bce", "pos_weight": 1.0, "budget_s": None}
+    if settings.stages not in ("auto", "reranker"):
+        raise ConfigError(
+            f"the blog recipe tunes the reranker alone, not --stages {settings.stages}; use the default recipe"
+        )
+    return settings.to_json() | {
+        "recipe": "blog",
+        "stages": "reranker",
+        "loss": "bce",
+        "pos_weight": 1.0,
+        "budget_s": None,
+    }
 
 
 def _measure(

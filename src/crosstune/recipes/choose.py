@@ -1,9 +1,9 @@
-"""What dev decides about a tuned model: precision, fusion weight, score scale, and whether it is fit to ship."""
+"""What dev decides about tuned models: precision, weights of the parts, score scale, and what is shipped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,23 +21,35 @@ from crosstune.evaluation import (
     fresh_head,
     per_query,
 )
+from crosstune.language import detect_language
+from crosstune.lexical import LexicalIndex, remembering
 from crosstune.progress import Progress, silent
-from crosstune.recipes.prepare import Prepared
-from crosstune.scoring import BatchScorer, Precision, TorchScorer, best_device, choose_weight, rerank
+from crosstune.recipes.prepare import LANGUAGE_SAMPLE, Prepared, Similarity, select
+from crosstune.recipes.retriever import TunedFirstStage
+from crosstune.scoring import (
+    BatchScorer,
+    Precision,
+    TorchScorer,
+    best_device,
+    fit_weights,
+    fuse,
+    rerank,
+    standardised,
+)
 from crosstune.training import TrainingResult
-from crosstune.types import Calibration, Collection, Fusion, HealthFinding, Run
+from crosstune.types import Calibration, Candidate, Collection, Fusion, HealthFinding, Part, Run, ScoreKind
 
 Logits = dict[str, NDArray[np.float64]]
 
-_UNCALIBRATED = Calibration(temperature=1.0, bias=0.0, threshold=0.5, precision=0.0, recall=0.0, n=0)
+UNCALIBRATED = Calibration(temperature=1.0, bias=0.0, threshold=0.5, precision=0.0, recall=0.0, n=0)
 # bf16 must order the candidates of a few dev questions as float32 does.
 _PARITY_QUERIES = 5
 _LEAST_PARITY = 0.99
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
-    """A model as a recipe hands it over to be judged.
+class TunedReranker:
+    """A cross-encoder as a recipe hands it over to be judged.
 
     Attributes:
         model, tokenizer: transformers objects, float32.
@@ -46,8 +58,6 @@ class Tuned:
         precision: To score with on this machine.
         training: How training went.
         chance_loss: The loss of a model that has learnt nothing.
-        settings: Resolved settings of the recipe, for the artefacts.
-        notes: What the reader must know about this recipe.
     """
 
     model: Any
@@ -57,8 +67,38 @@ class Tuned:
     precision: Precision
     training: TrainingResult
     chance_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a recipe tuned: a reranker, a first stage, or both.
+
+    Attributes:
+        reranker, first_stage: None for what was left as it is.
+        settings: Resolved settings of the recipe, for the artefacts.
+        notes: What the reader must know about this recipe.
+    """
+
+    reranker: TunedReranker | None
+    first_stage: TunedFirstStage | None
     settings: Mapping[str, Any]
     notes: tuple[str, ...]
+
+    @property
+    def base(self) -> Checkpoint:
+        """What was tuned: the cross-encoder's base, else the bi-encoder's.
+
+        Raises:
+            ConfigError: Nothing was tuned.
+        """
+        for tuned in (self.reranker, self.first_stage):
+            if tuned is not None:
+                return tuned.base
+        raise ConfigError("a recipe must tune a reranker, a first stage, or both")
+
+    def candidates(self, prepared: Prepared) -> list[Run]:
+        """Candidates of dev and test that are reranked: the untuned first stage's, then the tuned one's."""
+        return [prepared.candidates] + ([self.first_stage.candidates] if self.first_stage else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +107,91 @@ class Choice:
 
     Attributes:
         precision: To score with, "fp32" or "bf16".
-        fusion: Weight of the reranker beside the first stage.
-        calibration: Logit to probability, and the no-answer threshold.
+        fusions: Name of the first stage -> how scores are joined over its candidates.
+        fusion: What is shipped: one of those, or the untuned first stage as it is.
+        calibration: The cross-encoder's logit to probability, and the no-answer threshold.
         health: What was found wrong with model or training.
+        dev_scores: Name of the first stage -> dev nDCG@10 of the joined scores over its candidates.
     """
 
     precision: str
+    fusions: Mapping[str, Fusion]
     fusion: Fusion
     calibration: Calibration
     health: tuple[HealthFinding, ...]
+    dev_scores: Mapping[str, float]
 
     @property
     def healthy(self) -> bool:
-        """Whether the model may be shipped."""
+        """Whether the cross-encoder may be shipped."""
         return not any(finding.fatal for finding in self.health)
 
     def sentence(self) -> str:
         """What was chosen, for the user."""
-        if not self.healthy:
-            fatal = next(finding for finding in self.health if finding.fatal)
-            return f"The tuned model is not fit to ship: {fatal.message}"
-        weight, first_stage = self.fusion.weight, self.fusion.first_stage
-        return f"On dev the best ranking takes {weight:.0%} of the reranker and {1 - weight:.0%} of {first_stage}."
+        unfit = next((finding for finding in self.health if finding.fatal), None)
+        said = "" if unfit is None else f"The tuned cross-encoder is not fit to ship: {unfit.message} "
+        return f"{said}On dev the best ranking is {pipeline_sentence(self.fusion)}."
 
 
-def scorer_for(tuned: Tuned, prepared: Prepared) -> TorchScorer:
+def pipeline_sentence(fusion: Fusion) -> str:
+    """A pipeline in words: what orders whose candidates."""
+    if set(fusion.weights) == {Part.FIRST_STAGE}:
+        return f"{fusion.first_stage} as it is"
+    total = sum(fusion.weights.values())
+    names = {
+        Part.CROSS_ENCODER: "the cross-encoder's logit",
+        Part.BI_ENCODER: "the tuned bi-encoder's cosine",
+        Part.LEXICAL: "shared words (BM25)",
+        Part.FIRST_STAGE: f"the score of {fusion.first_stage}",
+    }
+    parts = [names[part] for part in fusion.weights] if total else ["nothing"]
+    return f"{' + '.join(parts)} over the candidates of {fusion.first_stage}"
+
+
+class PartScores:
+    """Scores of the parts for the candidates of questions.
+
+    With a tuned bi-encoder its cosine takes the place of the first stage's score, so that a ranking does not hang on
+    what the first stage calls a score.
+
+    Args:
+        collection: Texts.
+        cosines: Of the tuned bi-encoder; None when there is none.
+    """
+
+    def __init__(self, collection: Collection, cosines: Similarity | None) -> None:
+        self._cosines = cosines
+        self._collection = collection
+        texts = [passage.text for passage in list(collection.passages.values())[:LANGUAGE_SAMPLE]]
+        self.language = detect_language(texts)
+        self._cut = remembering(self.language)
+
+    def __call__(self, run: Run, query_ids: Sequence[str], logits: Logits | None) -> dict[str, dict[Part, Any]]:
+        """query_id -> part -> scores (candidates,); without logits there is no part of the cross-encoder."""
+        return {query_id: self._of_query(run, query_id, logits) for query_id in query_ids}
+
+    def _of_query(self, run: Run, query_id: str, logits: Logits | None) -> dict[Part, Any]:
+        candidates = run.candidates.get(query_id, ())
+        passage_ids = [candidate.passage_id for candidate in candidates]
+        parts: dict[Part, Any] = {}
+        if logits is not None:
+            parts[Part.CROSS_ENCODER] = logits[query_id]
+        if self._cosines is not None:
+            parts[Part.BI_ENCODER] = self._cosines(query_id, passage_ids)
+        parts[Part.LEXICAL] = self._lexical(query_id, passage_ids)
+        if self._cosines is None:
+            parts[Part.FIRST_STAGE] = standardised(np.array([candidate.score for candidate in candidates]))
+        return parts
+
+    def _lexical(self, query_id: str, passage_ids: Sequence[str]) -> NDArray[np.float64]:
+        if not passage_ids:
+            return np.empty(0)
+        texts = [self._collection.passages[passage_id].full_text for passage_id in passage_ids]
+        index = LexicalIndex(texts, self.language, self._cut)
+        return index.scores(self._collection.queries[query_id].text).astype(np.float64)
+
+
+def scorer_for(tuned: TunedReranker, prepared: Prepared) -> TorchScorer:
     """The tuned model's scorer, in the measured precision when that ranks dev candidates like float32."""
     model, dev = tuned.model.to(best_device()), prepared.splits.dev[:_PARITY_QUERIES]
     reference = TorchScorer(model, tuned.tokenizer, tuned.max_length, "fp32")
@@ -120,35 +220,98 @@ def score_run(
     return dict(zip(query_ids, np.split(scored.logits, ends), strict=True)), scored.truncated_share
 
 
-def select(run: Run, query_ids: Sequence[str]) -> Run:
-    """The part of a run that answers these questions."""
-    return replace(run, candidates={q: run.candidates[q] for q in query_ids if q in run.candidates})
+def score_runs(
+    scorer: BatchScorer, collection: Collection, runs: Sequence[Run], query_ids: Sequence[str], progress: Progress
+) -> tuple[list[Logits], float]:
+    """Logits of several runs' candidates, each pair scored once, and the share of pairs that were cut."""
+    joined = {q: dict.fromkeys(c.passage_id for run in runs for c in run.candidates.get(q, ())) for q in query_ids}
+    everything = Run("all", 0, ScoreKind.LOGIT, {
+        q: tuple(Candidate(pid, 0.0, rank) for rank, pid in enumerate(ids, start=1)) for q, ids in joined.items()
+    })  # fmt: skip
+    logits, cut = score_run(scorer, collection, everything, query_ids, progress)
+    of_pair = {q: dict(zip(joined[q], logits[q].tolist(), strict=True)) for q in query_ids}
+    return [
+        {q: np.array([of_pair[q][c.passage_id] for c in run.candidates.get(q, ())]) for q in query_ids} for run in runs
+    ], cut
 
 
-def choose_on_dev(tuned: Tuned, prepared: Prepared, scorer: TorchScorer, progress: Progress) -> Choice:
-    """Score dev once and choose everything on it."""
+def choose_on_dev(
+    tuned: Tuned, prepared: Prepared, scorer: TorchScorer | None, parts: PartScores, progress: Progress
+) -> Choice:
+    """Score dev once and choose everything on it.
+
+    Of the pipelines the one that ranks dev best is shipped; of equals the one that changes least: the first stage as it
+    is, the untuned index reranked, the re-embedded index reranked.
+    """
     dev, qrels = prepared.splits.dev, prepared.collection.qrels
-    logits, cut = score_run(scorer, prepared.collection, prepared.candidates, dev, progress)
-    candidates = select(prepared.candidates, dev)
-    training = tuned.training
+    runs = [select(run, dev) for run in tuned.candidates(prepared)]
+    logits: list[Logits] | None = None
+    health: tuple[HealthFinding, ...] = ()
+    calibration = UNCALIBRATED
+    if tuned.reranker is not None and scorer is not None:
+        logits, cut = score_runs(scorer, prepared.collection, runs, dev, progress)
+        health = _health(tuned.reranker, logits[0], cut)
+        if any(finding.fatal for finding in health):
+            logits = None
+        else:
+            found, health = _calibrated(logits[0], runs[0], qrels, health)
+            calibration = found or UNCALIBRATED
+    as_it_is = Fusion(prepared.chosen, {Part.FIRST_STAGE: 1.0}, parts.language.code, None)
+    scores = [(_quality(runs[0], qrels, dev), as_it_is)]
+    fusions: dict[str, Fusion] = {}
+    dev_scores: dict[str, float] = {}
+    for i, run in enumerate(runs):
+        of_parts = parts(run, dev, None if logits is None else logits[i])
+        fusion, fused, health = _fit(run, of_parts, qrels, parts.language.code, health)
+        fusions[run.name] = fusion
+        dev_scores[run.name] = _quality(rerank(run, fused, "dev"), qrels, dev)
+        scores.append((dev_scores[run.name], fusion))
+    _, best = max(scores, key=lambda scored: scored[0])  # the first of equals
+    precision = "fp32" if scorer is None else scorer.precision
+    return Choice(precision, fusions, best, calibration, health, dev_scores)
+
+
+def _health(tuned: TunedReranker, logits: Logits, cut: float) -> tuple[HealthFinding, ...]:
     health = check_scores({query_id: scores.tolist() for query_id, scores in logits.items()})
-    health += check_losses(training.losses, tuned.chance_loss) + check_truncation(cut)
+    health += check_losses(tuned.training.losses, tuned.chance_loss) + check_truncation(cut)
     if tuned.base.kind is CheckpointKind.ENCODER:
         health += (fresh_head(tuned.base.name),)
-    if any(finding.fatal for finding in health):
-        return Choice(scorer.precision, Fusion(prepared.chosen, 0.0), _UNCALIBRATED, health)
+    return health
 
-    def on_dev(weight: float) -> float:
-        run = rerank(candidates, logits, "dev", weight)
-        return float(np.mean(per_query(run, qrels, dev, (HEADLINE,))[HEADLINE]))
 
-    weight, _ = choose_weight(on_dev)
-    labels = {
-        query_id: [qrels[query_id].get(c.passage_id, 0) for c in candidates.candidates[query_id]] for query_id in logits
-    }
+def _fit(
+    run: Run,
+    parts: Mapping[str, Mapping[Part, NDArray[np.float64]]],
+    qrels: Any,
+    language: str,
+    health: tuple[HealthFinding, ...],
+) -> tuple[Fusion, Logits, tuple[HealthFinding, ...]]:
+    """Weights on dev and the joined scores; the first stage's own order where no part helps."""
+    labels = {q: np.array([qrels[q].get(c.passage_id, 0) for c in run.candidates.get(q, ())]) for q in parts}
+    weights = fit_weights(parts, {q: relevance > 0 for q, relevance in labels.items()})
+    if not weights:
+        return Fusion(run.name, {Part.FIRST_STAGE: 1.0}, language, None), first_stage_scores(run, list(parts)), health
+    fused = {q: fuse(of_query, weights) for q, of_query in parts.items()}
+    calibration, health = _calibrated(fused, run, qrels, health)
+    return Fusion(run.name, weights, language, calibration), fused, health
+
+
+def first_stage_scores(run: Run, query_ids: Sequence[str]) -> Logits:
+    """A run's own scores, standardised within each question."""
+    return {q: standardised(np.array([c.score for c in run.candidates.get(q, ())])) for q in query_ids}
+
+
+def _calibrated(
+    scores: Logits, run: Run, qrels: Any, health: tuple[HealthFinding, ...]
+) -> tuple[Calibration | None, tuple[HealthFinding, ...]]:
+    """Score to probability on dev; a finding when there is no scale."""
+    labels = {q: [qrels[q].get(c.passage_id, 0) for c in run.candidates.get(q, ())] for q in scores}
     try:
-        calibration = fit_calibration({q: scores.tolist() for q, scores in logits.items()}, labels)
+        return fit_calibration({q: found.tolist() for q, found in scores.items()}, labels), health
     except ConfigError as error:
-        calibration = _UNCALIBRATED
-        health += (HealthFinding("not-calibrated", False, f"Probabilities could not be calibrated: {error}"),)
-    return Choice(scorer.precision, Fusion(prepared.chosen, weight), calibration, health)
+        finding = HealthFinding("not-calibrated", False, f"Probabilities could not be calibrated: {error}")
+        return None, health if finding in health else (*health, finding)
+
+
+def _quality(run: Run, qrels: Any, query_ids: Sequence[str]) -> float:
+    return float(np.mean(per_query(run, qrels, query_ids, (HEADLINE,))[HEADLINE]))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
+from crosstune.bundle import ModelBundle
 from crosstune.checkpoints import EMBEDDED, resolve
 from crosstune.data import read_beir, write_run
 from crosstune.errors import ConfigError
 from crosstune.evaluation import ceiling, evaluate
 from crosstune.progress import Progress, silent
-from crosstune.recipes.choose import score_run
-from crosstune.recipes.prepare import make_first_stages
-from crosstune.scoring import Reranker, rerank
-from crosstune.types import EvalReport
+from crosstune.protocols import Retriever
+from crosstune.recipes.choose import PartScores, first_stage_scores, score_run
+from crosstune.recipes.prepare import Similarity, make_first_stages, queries_of
+from crosstune.scoring import Reranker, fuse, rerank
+from crosstune.types import Collection, EvalReport, Part, Run, ScoreKind
 
 
 def evaluate_model(
@@ -33,7 +36,7 @@ def evaluate_model(
 ) -> EvalReport:
     """Rank a BEIR folder's queries with the untuned first stages and with the model, and compare.
 
-    Nothing is chosen here: the fusion weight is the bundle's.
+    Nothing is chosen here: the weights of the parts are the bundle's.
 
     Args:
         model: Model folder.
@@ -41,7 +44,8 @@ def evaluate_model(
         split: Which qrels.
         depth: Candidates of each query, for every row.
         embedder: Bi-encoder of the dense first stage.
-        first_stage: Whose candidates are reranked; None for the one the model was tuned on, else hybrid.
+        first_stage: Whose candidates are reranked, for example "dense" or "tuned dense"; None for the one that the
+            shipped pipeline was judged on, else hybrid.
         precision, runtime: To score in and with; see `crosstune.scoring.open_scorer`.
         out: Folder for the rankings as TREC runs and, when given, the embedding cache.
         progress: Told of the work.
@@ -52,27 +56,70 @@ def evaluate_model(
     reranker = Reranker.load(model, runtime, precision)
     collection = read_beir(data, split)
     query_ids = [query_id for query_id in collection.queries if collection.relevant(query_id)]
-    fusion = reranker.bundle.fusion
-    chosen = first_stage or (fusion.first_stage if fusion else "hybrid")
     with tempfile.TemporaryDirectory() as temporary:
         cache = (out or Path(temporary)) / "cache"
-        encoder = CachedEmbedder(SentenceTransformerEmbedder(resolve(embedder)), cache)
-        retrievers = make_first_stages(collection, encoder, progress)
-        queries = [collection.queries[query_id] for query_id in query_ids]
-        runs = {retriever.name: retriever.retrieve(queries, depth, progress) for retriever in retrievers}
+        runs, cosines = _first_stages(reranker.bundle, collection, query_ids, depth, embedder, cache, progress)
+    fusion = reranker.bundle.fusion
+    chosen = first_stage or (fusion.first_stage if fusion else "hybrid")
     if chosen not in runs:
         raise ConfigError(f"no first stage is named {chosen!r}; choose from {', '.join(runs)}")
-    candidates = runs[chosen]
-    logits, _ = score_run(reranker.scorer, collection, candidates, query_ids, progress)
-    runs["tuned"] = rerank(candidates, logits, "tuned")
-    # The judged pipeline is the bundle's; on other candidates than it was judged with, the reranker stands alone.
-    fused = fusion is not None and fusion.first_stage == chosen
-    shipped = rerank(candidates, logits, "shipped", fusion.weight) if fused and fusion else runs["tuned"]
-    runs["shipped"] = replace(shipped, name="shipped")
-    runs["ceiling"] = ceiling(candidates, collection.qrels, "ceiling")
+    runs |= _reranked(reranker, collection, runs[chosen], cosines, query_ids, progress)
+    runs["ceiling"] = ceiling(runs[chosen], collection.qrels, "ceiling")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for name, run in runs.items():
-            write_run(run, out / f"{name}.trec")
-    comparisons = [(chosen, "tuned"), (chosen, "shipped")]
+            tag = name.replace(" ", "-")  # a TREC line is cut at its blanks
+            write_run(replace(run, name=tag), out / f"{tag}.trec")
+    comparisons = [(chosen, name) for name in runs if name in ("tuned reranker", "shipped")]
     return evaluate(list(runs.values()), collection.qrels, query_ids, {q: q for q in query_ids}, comparisons, depth)
+
+
+def _first_stages(
+    bundle: ModelBundle,
+    collection: Collection,
+    query_ids: Sequence[str],
+    depth: int,
+    embedder: str,
+    cache: Path,
+    progress: Progress,
+) -> tuple[dict[str, Run], Similarity | None]:
+    """Rankings by the untuned first stages and by the bundle's tuned ones, and the tuned bi-encoder's cosines."""
+    queries = queries_of(collection, query_ids)
+    retrievers: list[Retriever] = [*make_first_stages(collection, _cached(embedder, cache), progress)]
+    cosines = None
+    if bundle.bi_encoder is not None:
+        tuned = _cached(str(bundle.bi_encoder), cache)
+        _, dense, hybrid = make_first_stages(collection, tuned, progress, prefix="tuned ")
+        retrievers += [dense, hybrid]
+        cosines = dense.similarity(queries, progress)
+    return {retriever.name: retriever.retrieve(queries, depth, progress) for retriever in retrievers}, cosines
+
+
+def _cached(embedder: str, cache: Path) -> CachedEmbedder:
+    return CachedEmbedder(SentenceTransformerEmbedder(resolve(embedder)), cache)
+
+
+def _reranked(
+    reranker: Reranker,
+    collection: Collection,
+    candidates: Run,
+    cosines: Similarity | None,
+    query_ids: Sequence[str],
+    progress: Progress,
+) -> dict[str, Run]:
+    """The cross-encoder alone, if there is one, and the pipeline that the bundle recommends."""
+    rows: dict[str, Run] = {}
+    shipped, logits = candidates, None
+    if reranker.bundle.has_cross_encoder:
+        logits, _ = score_run(reranker.scorer, collection, candidates, query_ids, progress)
+        rows["tuned reranker"] = shipped = rerank(candidates, logits, "tuned reranker")
+    fusion = reranker.bundle.fusion
+    # A first stage's score is a part only over the candidates that it was judged with.
+    foreign = fusion is not None and Part.FIRST_STAGE in fusion.weights and fusion.first_stage != candidates.name
+    if fusion is not None and not (foreign and logits is not None):
+        parts = PartScores(collection, cosines)(candidates, query_ids, logits)
+        fused = {q: fuse(of_query, fusion.weights) for q, of_query in parts.items()}
+        if set(fusion.weights) == {Part.FIRST_STAGE}:
+            fused = first_stage_scores(candidates, query_ids)
+        shipped = rerank(candidates, fused, "shipped", ScoreKind.FUSED)
+    return rows | {"shipped": replace(shipped, name="shipped")}

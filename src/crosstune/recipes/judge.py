@@ -1,9 +1,9 @@
-"""From a tuned model to the verdict: choose on dev, open test once, write the run folder. Shared by all recipes."""
+"""From tuned models to the verdict: choose on dev, open test once, write the run folder. Shared by all recipes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,119 +19,148 @@ from crosstune.evaluation import (
     verdict_sentence,
 )
 from crosstune.progress import Progress
-from crosstune.recipes.choose import Choice, Logits, Tuned, choose_on_dev, score_run, scorer_for, select
-from crosstune.recipes.prepare import Prepared, Say
+from crosstune.recipes.choose import (
+    Choice,
+    Logits,
+    PartScores,
+    Tuned,
+    choose_on_dev,
+    first_stage_scores,
+    pipeline_sentence,
+    score_run,
+    score_runs,
+    scorer_for,
+)
+from crosstune.recipes.prepare import Prepared, Say, select
 from crosstune.recipes.run_folder import RunFolder, package_versions
 from crosstune.recipes.settings import TuneSettings
 from crosstune.report import TuneReport, pick_examples, pick_unjudged, write_html, write_json
-from crosstune.scoring import TorchScorer, best_device, rerank
-from crosstune.types import (
-    EvalReport,
-    Run,
-    ScoreKind,
-)
+from crosstune.scoring import TorchScorer, best_device, fuse, rerank
+from crosstune.types import EvalReport, Part, Run, ScoreKind
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Everything that is judged and what it is compared with.
+
+    Attributes:
+        runs: Row name -> ranking of the test questions, in table order.
+        baselines: Rows that the shipped ranking must beat: the untuned first stage that does best on test itself, and
+            the base reranker.
+        contenders: Rows that are compared with them, the shipped one first.
+    """
+
+    runs: Mapping[str, Run]
+    baselines: tuple[str, ...]
+    contenders: tuple[str, ...]
 
 
 def judge(
     tuned: Tuned, prepared: Prepared, settings: TuneSettings, folder: RunFolder, progress: Progress, say: Say
 ) -> TuneReport:
-    """Judge a tuned model on dev and test; write model, runs and report.
+    """Judge what was tuned on dev and test; write model, runs and report.
 
     Args:
-        tuned: The model.
+        tuned: The models.
         prepared: Splits and candidates.
         settings: Of the run.
         folder: Where everything goes.
         progress, say: Told of the work.
     """
-    splits, stopwatch = prepared.splits, prepared.stopwatch
+    stopwatch = prepared.stopwatch
+    parts = PartScores(prepared.collection, tuned.first_stage.cosines if tuned.first_stage else None)
     with stopwatch.stage("choose on dev"):
-        scorer = scorer_for(tuned, prepared)
-        choice = choose_on_dev(tuned, prepared, scorer, progress)
+        scorer = None if tuned.reranker is None else scorer_for(tuned.reranker, prepared)
+        choice = choose_on_dev(tuned, prepared, scorer, parts, progress)
     say(choice.sentence())
     with stopwatch.stage("judge on test"):
-        test_logits, _ = score_run(scorer, prepared.collection, prepared.candidates, splits.test, progress)
-        base_logits = _score_base(tuned, choice, prepared, progress)
-        runs = _test_runs(test_logits, base_logits, prepared, choice)
-        baselines = _baselines(runs, prepared)
-        evaluation = _evaluate(runs, baselines, prepared, settings)
-    report = _report(tuned, prepared, settings, choice, evaluation, runs, baselines)
-    _write(report, runs, tuned, choice, prepared, settings, folder)
+        runs = _test_runs(tuned, prepared, choice, scorer, parts, progress)
+        judged = _Judged(runs, _baselines(runs, prepared), _contenders(runs))
+        pairs = [(baseline, row) for row in judged.contenders for baseline in judged.baselines]
+        splits = prepared.splits
+        evaluation = evaluate(
+            list(runs.values()), prepared.collection.qrels, splits.test, splits.groups, pairs, settings.depth,
+            settings.seed,
+        )  # fmt: skip
+    report = _report(tuned, prepared, choice, evaluation, judged)
+    _write(report, runs, tuned, choice, prepared, folder)
     return report
 
 
-def _score_base(tuned: Tuned, choice: Choice, prepared: Prepared, progress: Progress) -> Logits | None:
-    """The untuned base on the same candidates, when the base is a reranker."""
-    if tuned.base.kind is not CheckpointKind.RERANKER:
-        return None
-    model, tokenizer = load_reranker(tuned.base, dropout=0.0)
-    scorer = TorchScorer(model.to(best_device()), tokenizer, tuned.max_length, choice.precision)
-    return score_run(scorer, prepared.collection, prepared.candidates, prepared.splits.test, progress)[0]
+def _test_runs(
+    tuned: Tuned,
+    prepared: Prepared,
+    choice: Choice,
+    scorer: TorchScorer | None,
+    parts: PartScores,
+    progress: Progress,
+) -> dict[str, Run]:
+    """Row name -> ranking of the test questions, in table order."""
+    test, qrels = prepared.splits.test, prepared.collection.qrels
+    candidates = [select(run, test) for run in tuned.candidates(prepared)]
+    logits: list[Logits] | None = None
+    if scorer is not None:
+        logits, _ = score_runs(scorer, prepared.collection, candidates, test, progress)
+    rows = {name: select(run, test) for name, run in prepared.first_stages.items()}
+    rows |= _base_row(tuned, choice, prepared, candidates[0], progress)
+    if tuned.first_stage is not None:
+        rows |= {name: select(run, test) for name, run in tuned.first_stage.runs.items()}
+    shipped = candidates[0]
+    for i, run in enumerate(candidates):
+        where = f" on {run.name}" if i else ""
+        usable = logits is not None and all(np.isfinite(scores).all() for scores in logits[i].values())
+        if logits is not None and usable:
+            rows[f"tuned reranker{where}"] = rerank(run, logits[i], f"tuned reranker{where}")
+        of_parts = parts(run, test, logits[i] if logits is not None and usable and choice.healthy else None)
+        weights = choice.fusions[run.name].weights
+        fused = {q: fuse(of_query, weights) for q, of_query in of_parts.items()}
+        if set(weights) == {Part.FIRST_STAGE}:
+            fused = first_stage_scores(run, test)
+        rows[f"tuned composite{where}"] = rerank(run, fused, f"tuned composite{where}", ScoreKind.FUSED)
+        if choice.fusion == choice.fusions[run.name]:
+            shipped = rows[f"tuned composite{where}"]
+    rows["shipped"] = replace(shipped, name="shipped")
+    for i, run in enumerate(candidates):
+        name = f"ceiling on {run.name}" if i else "ceiling"
+        rows[name] = ceiling(run, qrels, name)
+    return rows
 
 
-def _test_runs(logits: Logits, base_logits: Logits | None, prepared: Prepared, choice: Choice) -> dict[str, Run]:
-    test = prepared.splits.test
-    candidates = select(prepared.candidates, test)
-    runs = {name: select(run, test) for name, run in prepared.first_stages.items()}
-    if base_logits is not None:
-        runs["base"] = rerank(candidates, base_logits, "base")
-    fusion = choice.fusion
-    if all(np.isfinite(scores).all() for scores in logits.values()):
-        runs["tuned"] = rerank(candidates, logits, "tuned")
-        fused = f"tuned+{fusion.first_stage}"
-        runs[fused] = rerank(candidates, logits, fused, fusion.weight)
-        shipped = runs[fused]
-    if not choice.healthy or fusion.weight == 0:
-        shipped = candidates
-    elif fusion.weight == 1:
-        shipped = runs["tuned"]
-    runs["shipped"] = replace(shipped, name="shipped")
-    runs["ceiling"] = ceiling(candidates, prepared.collection.qrels, "ceiling")
-    return runs
+def _base_row(tuned: Tuned, choice: Choice, prepared: Prepared, run: Run, progress: Progress) -> dict[str, Run]:
+    """The untuned base on the untuned candidates, when the base is a reranker."""
+    reranker = tuned.reranker
+    if reranker is None or reranker.base.kind is not CheckpointKind.RERANKER:
+        return {}
+    model, tokenizer = load_reranker(reranker.base, dropout=0.0)
+    scorer = TorchScorer(model.to(best_device()), tokenizer, reranker.max_length, choice.precision)
+    logits, _ = score_run(scorer, prepared.collection, run, prepared.splits.test, progress)
+    return {"base": rerank(run, logits, "base")}
 
 
-def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> list[str]:
-    """What the shipped ranking must beat: the first stage that does best on test itself, and the base reranker."""
+def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:
+    """What the shipped ranking must beat: the untuned first stage that is best on test itself, and the base."""
     qrels, test = prepared.collection.qrels, prepared.splits.test
     means = {
         name: float(np.mean(per_query(runs[name], qrels, test, (HEADLINE,))[HEADLINE]))
         for name in prepared.first_stages
     }
-    return [max(means, key=lambda name: means[name])] + (["base"] if "base" in runs else [])
+    return (max(means, key=lambda name: means[name]), *(("base",) if "base" in runs else ()))
 
 
-def _evaluate(
-    runs: Mapping[str, Run], baselines: Sequence[str], prepared: Prepared, settings: TuneSettings
-) -> EvalReport:
-    candidates = ("shipped", "tuned") if "tuned" in runs else ("shipped",)
-    pairs = [(baseline, candidate) for candidate in candidates for baseline in baselines]
-    splits = prepared.splits
-    return evaluate(
-        list(runs.values()),
-        prepared.collection.qrels,
-        splits.test,
-        splits.groups,
-        pairs,
-        settings.depth,
-        settings.seed,
-    )
+def _contenders(runs: Mapping[str, Run]) -> tuple[str, ...]:
+    """Rows whose difference to the baselines is shown: what is shipped, and each tuned part."""
+    return ("shipped", *(name for name in runs if name.startswith("tuned ")))
 
 
-def _report(
-    tuned: Tuned,
-    prepared: Prepared,
-    settings: TuneSettings,
-    choice: Choice,
-    evaluation: EvalReport,
-    runs: Mapping[str, Run],
-    baselines: Sequence[str],
-) -> TuneReport:
+def _report(tuned: Tuned, prepared: Prepared, choice: Choice, evaluation: EvalReport, judged: _Judged) -> TuneReport:
     collection, splits = prepared.collection, prepared.splits
+    runs, baselines = judged.runs, judged.baselines
     wins, losses = pick_examples(evaluation, runs[baselines[0]], runs["shipped"], collection)
     return TuneReport(
         title=prepared.audit.path.rsplit("/", 1)[-1],
         verdict=verdict(evaluation, "shipped", baselines),
         verdict_sentence=verdict_sentence(evaluation, "shipped", baselines),
+        shipped=pipeline_sentence(choice.fusion),
         data=_data_summary(prepared),
         split_counts={"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)},
         split_seed=splits.seed,
@@ -139,9 +168,9 @@ def _report(
         health=choice.health,
         timings_s=prepared.stopwatch.seconds | {"total": round(prepared.stopwatch.elapsed_s, 2)},
         settings=tuned.settings,
-        calibration=choice.calibration,
+        calibration=choice.fusion.calibration,
         fusion=choice.fusion,
-        notes=prepared.notes + tuned.notes + _shipping_notes(choice, prepared, baselines),
+        notes=prepared.notes + tuned.notes + _shipping_notes(tuned, choice, prepared, judged),
         wins=wins,
         losses=losses,
         unjudged=pick_unjudged(runs["shipped"], collection, splits.test),
@@ -149,21 +178,33 @@ def _report(
     )
 
 
-def _shipping_notes(choice: Choice, prepared: Prepared, baselines: Sequence[str]) -> tuple[str, ...]:
-    fusion = choice.fusion
-    shipped = {0.0: f"{fusion.first_stage} as it is", 1.0: "the tuned reranker alone"}.get(
-        fusion.weight,
-        f"the tuned reranker fused with {fusion.first_stage} (weight {fusion.weight}, chosen on dev)",
-    )
+def _shipping_notes(tuned: Tuned, choice: Choice, prepared: Prepared, judged: _Judged) -> tuple[str, ...]:
+    depth, untuned = prepared.candidates.depth, prepared.chosen
     notes = [
-        f"Shipped is {shipped}.",
-        f"All rerankers and the ceiling reorder the same candidates, the top {prepared.candidates.depth} of "
-        f"{fusion.first_stage}; each first stage is shown with its own top {prepared.candidates.depth}.",
-        f"The first stage to beat is the one that does best on the test questions themselves: {baselines[0]}.",
+        f"Shipped is {pipeline_sentence(choice.fusion)}.",
+        f"Rows without another word rerank the top {depth} of {untuned}, the untuned first stage, as does the ceiling; "
+        f"each first stage is shown with its own top {depth}.",
+        f"The first stage to beat is the untuned one that does best on the test questions themselves: "
+        f"{judged.baselines[0]}.",
     ]
     if not choice.healthy:
-        notes.insert(0, "The tuned model is not fit to ship and was not saved; shipped is the first stage as it is.")
+        notes.insert(0, "The tuned cross-encoder is not fit to ship and was not saved.")
+    if tuned.first_stage is not None:
+        notes += _index_notes(tuned.first_stage.chosen, choice, untuned)
     return tuple(notes)
+
+
+def _index_notes(tuned_name: str, choice: Choice, untuned: str) -> list[str]:
+    dev = ", ".join(f"{score:.3f} over the candidates of {name}" for name, score in choice.dev_scores.items())
+    notes = [f"Dev {HEADLINE} of the joined scores: {dev}."]
+    if choice.fusion.first_stage == tuned_name:
+        notes.append(
+            f"Shipped needs the index re-embedded with model/bi-encoder ({tuned_name}). Where the index has to stay, "
+            f'row "tuned composite" says what the same models bring as a reranker over {untuned}.'
+        )
+    else:
+        notes.append("Shipped works over the index as it is: it need not be re-embedded.")
+    return notes
 
 
 def _data_summary(prepared: Prepared) -> dict[str, str | int | float]:
@@ -187,27 +228,36 @@ def _write(
     tuned: Tuned,
     choice: Choice,
     prepared: Prepared,
-    settings: TuneSettings,
     folder: RunFolder,
 ) -> None:
     folder.runs.mkdir(exist_ok=True)
     for name, run in runs.items():
-        write_run(run, folder.runs / f"{name.replace('+', '-')}.trec")
-    if choice.healthy:
-        fusion = choice.fusion if choice.fusion.weight < 1 else None
-        bundle = ModelBundle(
-            path=folder.model,
-            max_length=tuned.max_length,
-            score_kind=ScoreKind.LOGIT,
-            base_model=tuned.base.name,
-            base_revision=tuned.base.revision,
-            data_fingerprint=prepared.collection.fingerprint,
-            precision=choice.precision,
-            calibration=choice.calibration,
-            fusion=fusion,
-            settings=tuned.settings,
-            versions=report.versions,
-        )
-        save_bundle(bundle, tuned.model.cpu(), tuned.tokenizer)
+        tag = name.replace(" ", "-")  # a TREC line is cut at its blanks
+        write_run(replace(run, name=tag), folder.runs / f"{tag}.trec")
+    _save_models(report, tuned, choice, prepared, folder)
     write_json(report, folder.path / "report.json")
     write_html(report, folder.path / "report.html")
+
+
+def _save_models(report: TuneReport, tuned: Tuned, choice: Choice, prepared: Prepared, folder: RunFolder) -> None:
+    reranker = tuned.reranker if choice.healthy else None
+    if reranker is None and tuned.first_stage is None:
+        return
+    bundle = ModelBundle(
+        path=folder.model,
+        max_length=reranker.max_length if reranker is not None else 512,
+        score_kind=ScoreKind.LOGIT,
+        base_model=tuned.base.name,
+        base_revision=tuned.base.revision,
+        data_fingerprint=prepared.collection.fingerprint,
+        precision=choice.precision,
+        calibration=choice.calibration,
+        fusion=choice.fusion,
+        settings=tuned.settings,
+        versions=report.versions,
+    )
+    save_bundle(
+        bundle,
+        None if reranker is None else (reranker.model.cpu(), reranker.tokenizer),
+        None if tuned.first_stage is None else tuned.first_stage.model.path,
+    )

@@ -24,8 +24,10 @@ BATCH_GROUPS = 8
 _PAIRS_TO_TIME = 24
 # A fresh head has to be learnt from nothing; a reranker only adapted, and forgets when pushed on.
 _MAX_EPOCHS = {CheckpointKind.ENCODER: 4.0, CheckpointKind.RERANKER: 3.0}
+# Share of a second first stage's candidates that the first one does not have.
+_OTHERS = 0.35
 # Left of the budget for statistics, report and saving.
-_CLOSING_S = 20.0
+CLOSING_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,20 @@ def measure(
     base: Checkpoint,
     settings: TuneSettings,
     folder: RunFolder,
+    budget_s: float,
+    n_runs: int = 1,
 ) -> Measured:
-    """Measure speed and plan, or recall what the interrupted run chose."""
+    """Measure speed and plan, or recall what the interrupted run chose.
+
+    Args:
+        model, tokenizer: To be trained.
+        prepared: The data.
+        base: What the model is.
+        settings: Of the run.
+        folder: Remembers.
+        budget_s: Seconds left for training and judging.
+        n_runs: First stages whose candidates are judged.
+    """
     remembered = folder.recall("measured")
     if remembered is not None:
         return Measured(**{**remembered, "plan": Plan(**remembered["plan"])})
@@ -66,10 +80,10 @@ def measure(
         n_groups=sum(len(collection.relevant(query_id)) for query_id in splits.train),
         n_dev=len(splits.dev),
         n_test=len(splits.test),
-        depth=settings.depth,
+        # Two first stages have most of their candidates in common.
+        depth=round(settings.depth * (1 + _OTHERS * (n_runs - 1))),
         n_models=2 if base.kind is CheckpointKind.RERANKER else 1,
     )
-    budget_s = settings.budget_s - prepared.stopwatch.elapsed_s - _CLOSING_S
     chosen = plan(
         work,
         Speed(fastest.tokens_per_s, scoring_speed),

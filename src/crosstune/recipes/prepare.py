@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,8 @@ from crosstune.types import Collection, Query, Run, Splits
 Say = Callable[[str], None]
 Similarity = Callable[[str, Sequence[str]], NDArray[np.float64]]
 # Mining looks deeper than judging, for its mid-rank band.
-_MINING_DEPTH = 100
-_LANGUAGE_SAMPLE = 2000
+MINING_DEPTH = 100
+LANGUAGE_SAMPLE = 2000
 
 
 def unheard(message: str) -> None:
@@ -145,12 +145,14 @@ def first_stages(
         folder.remember(embedder_precision=bi_encoder.precision)
         embedder = CachedEmbedder(bi_encoder, folder.cache)
         retrievers = make_first_stages(collection, embedder, progress)
-        judged = _queries(collection, splits.dev + splits.test)
+        judged = queries_of(collection, splits.dev + splits.test)
         runs = {retriever.name: retriever.retrieve(judged, settings.depth, progress) for retriever in retrievers}
-        train = _queries(collection, splits.train)
-        chosen = _choose(retrievers, train + _queries(collection, splits.dev), collection, settings.depth, progress)
+        train = queries_of(collection, splits.train)
+        chosen = choose_first_stage(
+            retrievers, train + queries_of(collection, splits.dev), collection, settings.depth, progress
+        )
         by_name = {retriever.name: retriever for retriever in retrievers}
-        mining_run = by_name[chosen].retrieve(train, _MINING_DEPTH, progress)
+        mining_run = by_name[chosen].retrieve(train, MINING_DEPTH, progress)
         similarity = retrievers[1].similarity(train, progress) if _reads(loaded.audit, settings.embedder) else None
     say(f"First stage: candidates from {chosen}, the best of BM25, dense and hybrid on the train and dev questions.")
     notes = tuple(_language_notes(loaded.audit, settings))
@@ -158,17 +160,17 @@ def first_stages(
 
 
 def make_first_stages(
-    collection: Collection, embedder: Embedder, progress: Progress = silent
+    collection: Collection, embedder: Embedder, progress: Progress = silent, prefix: str = ""
 ) -> tuple[BM25, Dense, Hybrid]:
-    """BM25, dense and hybrid search over a collection's passages."""
+    """BM25, dense and hybrid search over a collection's passages; the prefix names a tuned embedder's rows."""
     bm25 = make_bm25(collection)
-    dense = Dense(collection.passages, embedder, progress)
-    return bm25, dense, Hybrid([bm25, dense])
+    dense = Dense(collection.passages, embedder, progress, f"{prefix}dense")
+    return bm25, dense, Hybrid([bm25, dense], f"{prefix}hybrid")
 
 
 def make_bm25(collection: Collection) -> BM25:
     """BM25 over a collection's passages, in the language that they are in."""
-    sample = [passage.text for passage in list(collection.passages.values())[:_LANGUAGE_SAMPLE]]
+    sample = [passage.text for passage in list(collection.passages.values())[:LANGUAGE_SAMPLE]]
     return BM25(collection.passages, detect_language(sample))
 
 
@@ -206,17 +208,29 @@ def _language_notes(audit: Audit, settings: TuneSettings) -> list[str]:
     return notes
 
 
-def _queries(collection: Collection, query_ids: tuple[str, ...]) -> list[Query]:
+def select(run: Run, query_ids: Sequence[str]) -> Run:
+    """The part of a run that answers these questions."""
+    return replace(run, candidates={q: run.candidates[q] for q in query_ids if q in run.candidates})
+
+
+def queries_of(collection: Collection, query_ids: Sequence[str]) -> list[Query]:
+    """Questions by id."""
     return [collection.queries[query_id] for query_id in query_ids]
 
 
-def _choose(
+def choose_first_stage(
     retrievers: Sequence[Retriever], queries: Sequence[Query], collection: Collection, depth: int, progress: Progress
 ) -> str:
-    """The first stage that ranks best, then the one that finds most, on all questions but test.
+    """Name of the first stage that ranks these questions best, then of the one that finds most.
 
-    By nDCG@10 rather than recall, since the shipped ranking is a fusion with its score and may be nothing but it. Train
-    questions may vote: nothing has been fitted to them yet, and dev alone is small.
+    By nDCG@10 rather than recall, since the shipped ranking is a fusion with its score and may be nothing but it.
+
+    Args:
+        retrievers: First stages.
+        queries: Of dev, and of train where nothing has been fitted to them: dev alone is small.
+        collection: The data.
+        depth: Candidates judged.
+        progress: Told of the work.
     """
     recall = f"R@{depth}"
     judged = [query for query in queries if collection.relevant(query.query_id)]

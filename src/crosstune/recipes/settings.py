@@ -9,6 +9,8 @@ from crosstune.checkpoints import EMBEDDED
 from crosstune.data import LoadSettings, SplitSettings
 from crosstune.errors import ConfigError
 
+STAGES = ("auto", "reranker", "retriever", "both")
+
 
 @dataclass(frozen=True, slots=True)
 class TuneSettings:
@@ -20,6 +22,8 @@ class TuneSettings:
         embedder: Bi-encoder of the dense first stage: "embedded", a folder, or a hub id.
         budget_s: Seconds the whole run may take.
         depth: Candidates of each question, for every row of the table.
+        stages: What is tuned: "reranker" (the cross-encoder), "retriever" (the first stage's bi-encoder), "both", or
+            "auto": both, but for what the data or the budget leave no room for.
         loss: "lce" or "bce".
         pos_weight: Weight of positives, for "bce"; None for the number of negatives.
         seed: Of splits, mining and training.
@@ -32,6 +36,7 @@ class TuneSettings:
     embedder: str = EMBEDDED
     budget_s: float = 600.0
     depth: int = 50
+    stages: str = "auto"
     loss: str = "lce"
     pos_weight: float | None = None
     seed: int = 0
@@ -42,6 +47,8 @@ class TuneSettings:
     def __post_init__(self) -> None:
         if self.budget_s < 10:
             raise ConfigError(f"a budget of {self.budget_s:g} seconds is too short to do anything; give at least 10s")
+        if self.stages not in STAGES:
+            raise ConfigError(f"stages is {self.stages!r}; choose from {', '.join(STAGES)}")
         if self.depth < 2:
             raise ConfigError(f"depth must be at least 2 for a ranking to exist, found {self.depth}")
 

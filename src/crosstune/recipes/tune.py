@@ -1,4 +1,4 @@
-"""The main job: a question/answer file to a tuned reranker and an honest verdict."""
+"""The main job: a question/answer file to a tuned first stage, a tuned reranker and an honest verdict."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from crosstune.evaluation import HEADLINE, per_query
 from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import Progress, silent
-from crosstune.recipes.choose import Tuned, score_run, select
+from crosstune.recipes.choose import Tuned, TunedReranker, score_run
 from crosstune.recipes.finished import FinishedRun
-from crosstune.recipes.measure import BATCH_GROUPS, measure
-from crosstune.recipes.prepare import Prepared, Say, unheard
+from crosstune.recipes.measure import BATCH_GROUPS, CLOSING_S, Measured, measure
+from crosstune.recipes.prepare import Prepared, Say, select, unheard
+from crosstune.recipes.retriever import TunedFirstStage, tune_first_stage
 from crosstune.recipes.run import load_base, run_recipe
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
@@ -34,6 +35,9 @@ from crosstune.training import (
 )
 from crosstune.types import Collection, Run, TrainingGroup
 
+# Of the time that is left: a first stage learns more in a minute than a reranker, and is done sooner.
+_FIRST_STAGE_SHARE, _WHOLE_SHARE = 0.4, 0.85
+
 
 def tune(
     path: str | Path,
@@ -44,7 +48,7 @@ def tune(
     progress: Progress = silent,
     say: Say = unheard,
 ) -> FinishedRun:
-    """Tune a reranker on a file of questions and answers, judge it on questions it has not seen, and save it.
+    """Tune first stage and reranker on a file of questions and answers, judge them on unseen questions, save them.
 
     Killed at any moment, the same call continues from the last checkpoint; of a complete run it reads the result.
 
@@ -63,86 +67,147 @@ def tune(
     """
     settings = settings or TuneSettings()
 
-    def train_groups(prepared: Prepared, base: Checkpoint, folder: RunFolder) -> Tuned:
-        return _train(prepared, base, settings, folder, progress, say)
+    def train_stages(prepared: Prepared, base: Checkpoint, folder: RunFolder) -> Tuned:
+        return _Stages(prepared, base, settings, folder, progress, say).train()
 
     resolved = settings.to_json() | {"recipe": "default"}
-    return run_recipe(train_groups, path, out, settings, resolved, overwrite=overwrite, progress=progress, say=say)
+    return run_recipe(train_stages, path, out, settings, resolved, overwrite=overwrite, progress=progress, say=say)
 
 
-def _train(
-    prepared: Prepared,
-    base: Checkpoint,
-    settings: TuneSettings,
-    folder: RunFolder,
-    progress: Progress,
-    say: Say,
-) -> Tuned:
-    stopwatch = prepared.stopwatch
-    model, tokenizer = load_base(base, settings.seed, say)
-    with stopwatch.stage("measure speed"):
-        measured = measure(model, tokenizer, prepared, base, settings, folder)
-    chosen = measured.plan
-    say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
-    if not chosen.fits:
-        say("The budget is short for this data and machine: more time (--budget) would train better.")
-    encoder = PairEncoder(tokenizer, chosen.max_length)
-    with stopwatch.stage("mine negatives"):
-        mined = _mine(prepared, chosen, settings, folder, progress)
-        groups = encode_groups(mined.groups, prepared.collection, encoder)
-    loss = make_loss(settings.loss, _pos_weight(settings, chosen))
-    training = TrainingSettings(
-        n_steps=chosen.n_steps,
-        loss=settings.loss,
-        learning_rate=learning_rate(model, base),
-        batch_groups=BATCH_GROUPS,
-        precision=measured.training_precision,
-        attention=measured.attention,
-        n_evaluations=chosen.n_evaluations,
-        # The plan is made of measured speed; a machine that slows down must not overrun without end.
-        deadline_s=max(30.0, 1.5 * chosen.training_s),
-        seed=settings.seed,
-    )
-    validate = DevCheck(prepared, tokenizer, chosen, measured.scoring_precision)
-    with stopwatch.stage("train"):
-        result = train(
-            model, encoder, groups, loss, validate, training, folder.training, progress,
-            on_evaluation=lambda step, score: say(f"Step {step}: dev {HEADLINE} {score:.3f}"),
-        )  # fmt: skip
-    ended = _training_sentence(result)
-    say(ended)
-    sizes = [len(group.pairs) for group in groups]
-    return Tuned(
-        model=load_trained(result.model_path),
-        tokenizer=tokenizer,
-        base=base,
-        max_length=chosen.max_length,
-        precision=measured.scoring_precision,
-        training=result,
-        chance_loss=loss.chance(sizes, len(sizes) / sum(sizes)),
-        settings=settings.to_json() | {"recipe": "default", "plan": asdict(chosen), "training": asdict(training)},
-        notes=(*_mining_notes(mined), f"{ended} {_dev_curve(result)}"),
-    )
+class _Stages:
+    """Which stages are tuned, one after the other, and what each learns from the one before."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        base: Checkpoint,
+        settings: TuneSettings,
+        folder: RunFolder,
+        progress: Progress,
+        say: Say,
+    ) -> None:
+        self._prepared, self._base, self._settings = prepared, base, settings
+        self._folder, self._progress, self._say = folder, progress, say
+
+    def train(self) -> Tuned:
+        """The first stage, then the reranker over what the tuned first stage finds."""
+        settings, notes = self._settings, list[str]()
+        first_stage = self._first_stage(notes)
+        reranker, chosen = self._reranker(first_stage, notes)
+        resolved = settings.to_json() | {"recipe": "default"} | chosen
+        if first_stage is not None:
+            resolved |= {"first_stage": first_stage.settings}
+            notes = [*first_stage.notes, *notes]
+        return Tuned(reranker, first_stage, resolved, tuple(notes))
+
+    def _left_s(self) -> float:
+        """Seconds of the budget that are left for work."""
+        return self._settings.budget_s - self._prepared.stopwatch.elapsed_s - CLOSING_S
+
+    def _first_stage(self, notes: list[str]) -> TunedFirstStage | None:
+        stages = self._settings.stages
+        if stages == "reranker":
+            return None
+        if stages == "auto" and self._prepared.similarity is None:
+            self._explain("The embedder cannot read this language, so the first stage was not tuned.", notes)
+            return None
+        share = _WHOLE_SHARE if stages == "retriever" else _FIRST_STAGE_SHARE
+        budget_s = share * self._left_s()
+        return tune_first_stage(self._prepared, self._settings, budget_s, self._folder, self._progress, self._say)
+
+    def _reranker(
+        self, first_stage: TunedFirstStage | None, notes: list[str]
+    ) -> tuple[TunedReranker | None, dict[str, Any]]:
+        """The tuned reranker, and what was chosen for it."""
+        prepared, settings, folder = self._prepared, self._settings, self._folder
+        if settings.stages == "retriever":
+            return None, {}
+        model, tokenizer = load_base(self._base, settings.seed, self._say)
+        n_runs = 1 if first_stage is None else 2
+        with prepared.stopwatch.stage("measure speed"):
+            measured = measure(model, tokenizer, prepared, self._base, settings, folder, self._left_s(), n_runs)
+        chosen = measured.plan
+        if settings.stages == "auto" and first_stage is not None and not chosen.can_be_judged:
+            self._explain(
+                f"The cross-encoder was left out: reading the dev and test candidates alone would take "
+                f"{chosen.judging_s / 60:.0f} min. Give more time (--budget), or --stages both to tune it anyway.",
+                notes,
+            )
+            return None, {}
+        self._say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
+        if not chosen.fits:
+            self._say("The budget is short for this data and machine: more time (--budget) would train better.")
+        reranker, training = self._train(model, tokenizer, measured, first_stage, notes)
+        return reranker, {"plan": asdict(chosen), "training": asdict(training)}
+
+    def _explain(self, sentence: str, notes: list[str]) -> None:
+        self._say(sentence)
+        notes.append(sentence)
+
+    def _train(
+        self, model: Any, tokenizer: Any, measured: Measured, first_stage: TunedFirstStage | None, notes: list[str]
+    ) -> tuple[TunedReranker, TrainingSettings]:
+        prepared, settings, folder, chosen = self._prepared, self._settings, self._folder, measured.plan
+        encoder = PairEncoder(tokenizer, chosen.max_length)
+        with prepared.stopwatch.stage("mine negatives"):
+            run = prepared.mining_run if first_stage is None else first_stage.mining_run
+            mined = _mine(prepared, run, chosen, settings, folder, self._progress)
+            groups = encode_groups(mined.groups, prepared.collection, encoder)
+        loss = make_loss(settings.loss, _pos_weight(settings, chosen))
+        training = TrainingSettings(
+            n_steps=chosen.n_steps,
+            loss=settings.loss,
+            learning_rate=learning_rate(model, self._base),
+            batch_groups=BATCH_GROUPS,
+            precision=measured.training_precision,
+            attention=measured.attention,
+            n_evaluations=chosen.n_evaluations,
+            # The plan is made of measured speed; a machine that slows down must not overrun without end.
+            deadline_s=max(30.0, 1.5 * chosen.training_s),
+            seed=settings.seed,
+        )
+        candidates = prepared.candidates if first_stage is None else first_stage.candidates
+        validate = DevCheck(prepared, candidates, tokenizer, chosen, measured.scoring_precision)
+        with prepared.stopwatch.stage("train"):
+            result = train(
+                model, encoder, groups, loss, validate, training, folder.training / "reranker", self._progress,
+                on_evaluation=lambda step, score: self._say(f"Step {step}: dev {HEADLINE} {score:.3f}"),
+            )  # fmt: skip
+        ended = _training_sentence(result)
+        self._say(ended)
+        notes += [*_mining_notes(mined), f"{ended} {_dev_curve(result)}"]
+        sizes = [len(group.pairs) for group in groups]
+        reranker = TunedReranker(
+            model=load_trained(result.model_path),
+            tokenizer=tokenizer,
+            base=self._base,
+            max_length=chosen.max_length,
+            precision=measured.scoring_precision,
+            training=result,
+            chance_loss=loss.chance(sizes, len(sizes) / sum(sizes)),
+        )
+        return reranker, training
 
 
 class DevCheck:
     """nDCG@10 of a model on a seeded sample of dev questions and the top of their candidates.
 
     Args:
-        prepared: Splits and candidates.
+        prepared: Splits and texts.
+        candidates: Of dev, from the first stage under the reranker.
         tokenizer: Of the model.
         chosen: Says how many questions and how deep.
         precision: To score with.
     """
 
-    def __init__(self, prepared: Prepared, tokenizer: Any, chosen: Plan, precision: Precision) -> None:
+    def __init__(self, prepared: Prepared, candidates: Run, tokenizer: Any, chosen: Plan, precision: Precision) -> None:
         random = np.random.default_rng(prepared.splits.seed or 0)
         dev = np.array(prepared.splits.dev)
         self._query_ids = sorted(random.choice(dev, size=min(chosen.n_dev, len(dev)), replace=False).tolist())
         self._qrels = prepared.collection.qrels
-        candidates = select(prepared.candidates, self._query_ids).candidates
-        shallow = {query_id: ranked[: chosen.dev_depth] for query_id, ranked in candidates.items()}
-        self._run = Run("dev", chosen.dev_depth, prepared.candidates.score_kind, shallow)
+        found = select(candidates, self._query_ids).candidates
+        shallow = {query_id: ranked[: chosen.dev_depth] for query_id, ranked in found.items()}
+        self._run = Run("dev", chosen.dev_depth, candidates.score_kind, shallow)
         self._collection = prepared.collection
         self._tokenizer, self._max_length, self._precision = tokenizer, chosen.max_length, precision
 
@@ -157,12 +222,12 @@ class DevCheck:
 
 
 def _mine(
-    prepared: Prepared, chosen: Plan, settings: TuneSettings, folder: RunFolder, progress: Progress
+    prepared: Prepared, run: Run, chosen: Plan, settings: TuneSettings, folder: RunFolder, progress: Progress
 ) -> MinedGroups:
     collection, splits = prepared.collection, prepared.splits
     mined = mine(
         collection,
-        prepared.mining_run,
+        run,
         splits.train,
         protected_passage_ids={pid for query_id in splits.dev + splits.test for pid in collection.relevant(query_id)},
         near_duplicates=near_duplicate_passages(collection),

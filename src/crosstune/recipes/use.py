@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,17 +10,26 @@ from crosstune.bundle import ModelBundle, load_bundle
 from crosstune.data import Finding, LoadSettings, read_documents, read_pairs
 from crosstune.progress import Progress, silent
 from crosstune.scoring import RankedPassage, Reranker
+from crosstune.types import Part
 
 ENTAILMENT, CONTRADICTION = "entailment", "contradiction"
 
 
 @dataclass(frozen=True, slots=True)
 class RankedFile:
-    """A ranking of a file's passages; `ranked_by` is "logit" or "fused"."""
+    """A ranking of a file's passages.
+
+    Attributes:
+        texts: The passages, in file order.
+        items: The ranking.
+        ranked_by: Parts of the score.
+        missing: Recommended part -> why it is left out.
+    """
 
     texts: tuple[str, ...]
     items: tuple[RankedPassage, ...]
-    ranked_by: str
+    ranked_by: tuple[Part, ...]
+    missing: Mapping[Part, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +84,8 @@ def rank_file(
     bundle, found = load_bundle(model), read_documents(documents)
     reranker = _reranker(bundle, precision, runtime, cache)
     items = reranker.rank(query, found.texts, found.first_stage_scores, deadline_ms)
-    fused = found.first_stage_scores is not None and reranker.bundle.fusion is not None
-    return RankedFile(found.texts, tuple(items), "fused" if fused else "logit")
+    parts = reranker.parts(found.first_stage_scores is not None)
+    return RankedFile(found.texts, tuple(items), parts, reranker.missing)
 
 
 def predict_file(

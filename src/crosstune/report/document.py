@@ -64,6 +64,7 @@ class TuneReport:
     Attributes:
         title: Headline, for example the file's name.
         verdict, verdict_sentence: What the test set says, as a word and in plain English.
+        shipped: The pipeline that the verdict is about, in words.
         data: What was read, label -> figure or text.
         split_counts: "train", "dev", "test" -> number of questions.
         split_seed: None for splits the user gave.
@@ -81,6 +82,7 @@ class TuneReport:
     title: str
     verdict: Verdict
     verdict_sentence: str
+    shipped: str
     data: Mapping[str, str | int | float]
     split_counts: Mapping[str, int]
     split_seed: int | None

@@ -29,6 +29,7 @@ def to_json(report: TuneReport) -> dict[str, Any]:
         "title": report.title,
         "verdict": report.verdict,
         "verdict_sentence": report.verdict_sentence,
+        "shipped": report.shipped,
         "data": report.data,
         "split": {**report.split_counts, "seed": report.split_seed},
         "table": evaluation.table,
@@ -88,7 +89,7 @@ def _plain(value: object) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     raise TypeError(f"{type(value).__name__} cannot be written to a JSON report: {value!r}; convert it first")

@@ -30,11 +30,13 @@ class Dense:
         passages: passage_id -> passage; title and text are embedded, here and now.
         embedder: Text to unit vectors.
         progress: Reports the embedding of the passages.
+        name: Row name of its ranking.
     """
 
-    name = "dense"
-
-    def __init__(self, passages: Mapping[str, Passage], embedder: Embedder, progress: Progress = silent) -> None:
+    def __init__(
+        self, passages: Mapping[str, Passage], embedder: Embedder, progress: Progress = silent, name: str = "dense"
+    ) -> None:
+        self.name = name
         self._passage_ids = list(passages)
         self._places = {passage_id: place for place, passage_id in enumerate(self._passage_ids)}
         self._embedder = embedder

@@ -55,14 +55,14 @@ class Hybrid:
 
     Args:
         retrievers: At least two; the first one's order decides between equal sums.
+        name: Row name of its ranking.
 
     Raises:
         ConfigError: Fewer than two retrievers.
     """
 
-    name = "hybrid"
-
-    def __init__(self, retrievers: Sequence[Retriever]) -> None:
+    def __init__(self, retrievers: Sequence[Retriever], name: str = "hybrid") -> None:
+        self.name = name
         if len(retrievers) < 2:
             raise ConfigError(f"a hybrid joins at least two first stages, found {len(retrievers)}")
         self._retrievers = tuple(retrievers)

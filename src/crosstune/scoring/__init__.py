@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from crosstune.scoring.base import BatchScorer, ScoredPairs, n_processors, processor_name
-from crosstune.scoring.fusion import WEIGHTS, choose_weight, fuse, rerank
+from crosstune.scoring.cosine_scorer import CosineScorer
+from crosstune.scoring.fusion import fit_weights, fuse, rerank, standardised
 from crosstune.scoring.onnx_scorer import OnnxScorer
 from crosstune.scoring.openvino_scorer import OpenVinoScorer, computes_in_bf16
 from crosstune.scoring.reranker import RankedPassage, Reranker
@@ -12,8 +13,8 @@ from crosstune.scoring.torch_scorer import Precision, TorchScorer, best_device, 
 
 __all__ = [
     "RUNTIMES",
-    "WEIGHTS",
     "BatchScorer",
+    "CosineScorer",
     "OnnxScorer",
     "OpenVinoScorer",
     "Precision",
@@ -22,8 +23,8 @@ __all__ = [
     "ScoredPairs",
     "TorchScorer",
     "best_device",
-    "choose_weight",
     "computes_in_bf16",
+    "fit_weights",
     "fuse",
     "load_artefact",
     "measure_scoring",
@@ -31,4 +32,5 @@ __all__ = [
     "open_scorer",
     "processor_name",
     "rerank",
+    "standardised",
 ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.bundle import BI_ENCODER
 from crosstune.errors import ConfigError
 from crosstune.pair_encoding import EncodedPair
 from crosstune.progress import Progress, silent
@@ -115,8 +116,43 @@ class ScoreCache:
             ) from error
 
 
+class PairCache:
+    """The part of a cache that belongs to one way of scoring. Only misses are scored, each distinct one once.
+
+    Args:
+        cache: Where scores are kept.
+        identity: All that a score depends on but the pair.
+    """
+
+    def __init__(self, cache: ScoreCache, *identity: str) -> None:
+        self._cache = cache
+        self._hasher = hashlib.sha256("\n".join((_FORMAT, *identity)).encode())
+
+    def score_pairs(
+        self, pairs: Sequence[tuple[str, str]], score: Callable[[Sequence[tuple[str, str]]], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """Scores of (query, passage) pairs, in input order, those not known by `score`."""
+        by_key = {self._key(pair): pair for pair in dict.fromkeys(pairs)}
+        keys = dict(zip(by_key.values(), by_key, strict=True))
+        known = self._cache.get(list(by_key))
+        missing = [key for key in by_key if key not in known]
+        if missing:
+            new = dict(zip(missing, score([by_key[key] for key in missing]).tolist(), strict=True))
+            self._cache.put(new)
+            known.update(new)
+        return np.array([known[keys[pair]] for pair in pairs], np.float64)
+
+    def _key(self, pair: tuple[str, str]) -> bytes:
+        hasher = self._hasher.copy()
+        for text in pair:
+            content = text.encode("utf-8", "surrogatepass")
+            hasher.update(len(content).to_bytes(8, "big"))  # so that ("ab", "c") is not ("a", "bc")
+            hasher.update(content)
+        return hasher.digest()
+
+
 class CachedScorer(BatchScorer):
-    """A scorer that looks into a cache first. Only misses are scored, each distinct one once.
+    """A cross-encoder that looks into a cache first.
 
     Args:
         scorer: What scores the misses.
@@ -128,22 +164,11 @@ class CachedScorer(BatchScorer):
         super().__init__(scorer.encoder, scorer.precision, scorer.max_tokens)
         self.runtime = scorer.runtime
         self._scorer = scorer
-        self._cache = cache
-        identity = (_FORMAT, model_hash, scorer.runtime, scorer.precision, str(scorer.encoder.max_length))
-        self._hasher = hashlib.sha256("\n".join(identity).encode())
+        self._cache = PairCache(cache, model_hash, scorer.runtime, scorer.precision, str(scorer.encoder.max_length))
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
         """Logits of (query, passage) pairs, in input order."""
-        by_key = {self._key(pair): pair for pair in dict.fromkeys(pairs)}
-        keys = dict(zip(by_key.values(), by_key, strict=True))
-        known = self._cache.get(list(by_key))
-        missing = [key for key in by_key if key not in known]
-        if missing:
-            logits = self._scorer.score_pairs([by_key[key] for key in missing], progress)
-            new = dict(zip(missing, logits.tolist(), strict=True))
-            self._cache.put(new)
-            known.update(new)
-        return np.array([known[keys[pair]] for pair in pairs], np.float64)
+        return self._cache.score_pairs(pairs, lambda missing: self._scorer.score_pairs(missing, progress))
 
     def score(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> ScoredPairs:
         """Logits and the share of pairs that were cut; for the share every pair is tokenised, known or not."""
@@ -157,19 +182,13 @@ class CachedScorer(BatchScorer):
     def _logits(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
         return self._scorer.score_encoded(pairs)
 
-    def _key(self, pair: tuple[str, str]) -> bytes:
-        hasher = self._hasher.copy()
-        for text in pair:
-            content = text.encode("utf-8", "surrogatepass")
-            hasher.update(len(content).to_bytes(8, "big"))  # so that ("ab", "c") is not ("a", "bc")
-            hasher.update(content)
-        return hasher.digest()
-
 
 def model_hash(folder: Path) -> str:
-    """SHA-256 over the weight files of a model folder, exports included, and its tokenizer."""
+    """SHA-256 over the weight files of a model folder, exports included, its tokenizer and all of its bi-encoder."""
     hasher = hashlib.sha256()
-    for path in sorted({path for pattern in _WEIGHTS for path in folder.rglob(pattern)}):
+    files = {path for pattern in _WEIGHTS for path in folder.rglob(pattern)}
+    files |= set((folder / BI_ENCODER).rglob("*.json"))  # prompts, pooling and length make other vectors, too
+    for path in sorted(files):
         hasher.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             while block := file.read(1 << 20):

@@ -5,18 +5,29 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.bundle import ModelBundle, load_bundle
-from crosstune.errors import ConfigError
+from crosstune.checkpoints import resolve
+from crosstune.errors import BundleError, ConfigError, MissingExtraError
+from crosstune.extras import require
+from crosstune.language import language_of
+from crosstune.lexical import LexicalIndex, remembering
 from crosstune.progress import Progress, silent
-from crosstune.scoring.cache import CachedScorer, ScoreCache, model_hash
+from crosstune.scoring.base import BatchScorer
+from crosstune.scoring.cache import CachedScorer, PairCache, ScoreCache, model_hash
+from crosstune.scoring.cosine_scorer import CosineScorer
 from crosstune.scoring.deadline import score_within
-from crosstune.scoring.fusion import fuse
-from crosstune.scoring.runtimes import open_scorer
+from crosstune.scoring.fusion import fuse, standardised
+from crosstune.scoring.runtimes import open_scorer, require_known
+from crosstune.types import Calibration, Part
+
+Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +37,11 @@ class RankedPassage:
     Attributes:
         index: Place in the input, from 0.
         rank: 1 is best.
-        logit: The reranker's raw score.
-        probability: Calibrated probability that it answers the question.
+        logit: The cross-encoder's raw score; None when it has no part in this ranking.
+        probability: Calibrated probability that it answers the question; None when parts of the score that was
+            calibrated are missing.
         answers: Whether the probability reaches the no-answer threshold.
-        score: What the ranking is by: the logit, or the fused score when first-stage scores were given.
+        score: What the ranking is by.
         reranked: False when the deadline came first: it stands behind all that were reached, in first-stage order,
             with `logit`, `probability` and `score` None and `answers` False.
     """
@@ -44,21 +56,35 @@ class RankedPassage:
 
 
 class Reranker:
-    """A saved crosstune model.
+    """A saved crosstune model: a cross-encoder, a tuned bi-encoder, or both, joined as they were judged.
 
     Args:
         bundle: From `load_bundle`.
-        precision: "fp32", "bf16" or "int8"; None for what the runtime has, in torch float32.
+        precision: "fp32", "bf16" or "int8" of the cross-encoder; None for what the runtime has, in torch float32.
         runtime: "auto", "torch", "onnx" or "openvino"; see `open_scorer`. Without exports "auto" is torch in float32,
             whose scores are the same on every machine.
+
+    Attributes:
+        bundle: As given.
+        missing: Part of the recommended score -> why it is left out here.
 
     Example:
         `Reranker.load("runs/demo").rank("How do I reset my password?", passages)[0].index`
     """
 
     def __init__(self, bundle: ModelBundle, precision: str | None = None, runtime: str = "auto") -> None:
+        require_known(runtime, precision)
         self.bundle = bundle
-        self.scorer = open_scorer(bundle, runtime, precision)
+        self._precision, self._runtime = precision, runtime
+        self._cache: ScoreCache | None = None
+        self.missing: dict[Part, str] = {}
+        self._cosines = self._open_bi_encoder()
+        self._cut = None if bundle.fusion is None else remembering(language_of(bundle.fusion.language))
+        if self._wants(Part.CROSS_ENCODER):
+            if bundle.has_cross_encoder:
+                self.scorer  # noqa: B018 - a wrong runtime or precision is told now
+            else:
+                self.missing[Part.CROSS_ENCODER] = f"{bundle.path} holds no cross-encoder"
 
     @classmethod
     def load(cls, path: str | Path, runtime: str = "auto", precision: str | None = None) -> Reranker:
@@ -75,6 +101,30 @@ class Reranker:
         """
         return cls(load_bundle(path), precision, runtime)
 
+    @cached_property
+    def scorer(self) -> BatchScorer:
+        """The cross-encoder.
+
+        Raises:
+            BundleError: The folder holds none.
+        """
+        if not self.bundle.has_cross_encoder:
+            raise BundleError(
+                f"{self.bundle.path} holds a tuned bi-encoder and no cross-encoder, so pairs have no logit; tune one "
+                "with `crosstune tune --stages both`"
+            )
+        scorer = open_scorer(self.bundle, self._runtime, self._precision)
+        return scorer if self._cache is None else CachedScorer(scorer, self._cache, model_hash(self.bundle.path))
+
+    def parts(self, with_first_stage: bool = False) -> tuple[Part, ...]:
+        """What a ranking is by, with or without first-stage scores: the recommended parts that are there."""
+        fusion = self.bundle.fusion
+        wanted = (Part.CROSS_ENCODER,) if fusion is None else tuple(fusion.weights)
+        there = tuple(
+            part for part in wanted if part not in self.missing and (with_first_stage or part is not Part.FIRST_STAGE)
+        )
+        return there if there or not self.bundle.has_cross_encoder else (Part.CROSS_ENCODER,)
+
     def rank(
         self,
         query: str,
@@ -87,58 +137,96 @@ class Reranker:
         Args:
             query: The question.
             passages: Texts.
-            first_stage_scores: The first stage's scores of the passages, higher is better. When given and the
-                bundle recommends fusion, the ranking is by the fused score that was judged.
-            deadline_ms: Rerank as many passages as fit into this time, the first 8 in any case. They are taken in
-                first-stage order: by `first_stage_scores`, else as given. None reranks all.
+            first_stage_scores: The first stage's scores of the passages, higher is better. They count when they were
+                a part of the score that was judged.
+            deadline_ms: Let the cross-encoder read as many passages as fit into this time, the first 8 in any case.
+                They are taken in first-stage order: by `first_stage_scores`, else as given. None reads all.
 
         Raises:
             ConfigError: Not one first-stage score for each passage, or a deadline that is not above 0.
         """
         if first_stage_scores is not None and len(first_stage_scores) != len(passages):
             raise ConfigError(f"{len(passages)} passages but {len(first_stage_scores)} first-stage scores")
+        if first_stage_scores is not None and not np.isfinite(np.asarray(first_stage_scores, np.float64)).all():
+            raise ConfigError("a first-stage score is not a finite number; leave the passage or the scores out")
         if deadline_ms is not None and not deadline_ms > 0:
             raise ConfigError(f"the deadline must be above 0 ms, found {deadline_ms:g}; leave it out to rerank all")
         first_stage = None if first_stage_scores is None else np.asarray(first_stage_scores, np.float64)
+        parts = self.parts(first_stage is not None)
         order = np.arange(len(passages))
-        if deadline_ms is not None and first_stage is not None:
-            order = np.argsort(-first_stage, kind="stable")
-        logits = self._logits([(query, passages[i]) for i in order.tolist()], deadline_ms)
-        reached, late = order[: len(logits)], order[len(logits) :].tolist()
-        ranked = self._ranked(reached, logits, None if first_stage is None else first_stage[reached])
-        behind = enumerate(late, start=len(ranked) + 1)
+        logits: Scores | None = None
+        if Part.CROSS_ENCODER in parts:
+            if deadline_ms is not None and first_stage is not None:
+                order = np.argsort(-first_stage, kind="stable")
+            logits = self._logits([(query, passages[i]) for i in order.tolist()], deadline_ms)
+        reached = order if logits is None else order[: len(logits)]
+        found = self._part_scores(parts, query, passages, first_stage, reached)
+        if logits is not None:
+            found[Part.CROSS_ENCODER] = logits
+        ranked = self._ranked(reached, found)
+        behind = enumerate(order[len(reached) :].tolist(), start=len(ranked) + 1)
         return ranked + [RankedPassage(i, rank, None, None, False, None, reranked=False) for rank, i in behind]
 
-    def _logits(self, pairs: Sequence[tuple[str, str]], deadline_ms: float | None) -> NDArray[np.float64]:
+    def _logits(self, pairs: Sequence[tuple[str, str]], deadline_ms: float | None) -> Scores:
         """Logits of the pairs, with a deadline of the first of them."""
         if deadline_ms is None:
             return self.scorer.score_pairs(pairs)
         return score_within(self.scorer.score_pairs, pairs, deadline_ms / 1000, self.bundle.max_length)
 
-    def _ranked(
-        self, reached: NDArray[np.intp], logits: NDArray[np.float64], first_stage: NDArray[np.float64] | None
-    ) -> list[RankedPassage]:
-        """Ranking of the passages that have a logit; all arrays (reached,) in the same order."""
-        scores = logits
-        if first_stage is not None and self.bundle.fusion is not None:
-            scores = fuse(logits, first_stage, self.bundle.fusion.weight)
-        chances = self.bundle.calibration.probability(logits)
-        threshold = self.bundle.calibration.threshold
+    def _part_scores(
+        self,
+        parts: Sequence[Part],
+        query: str,
+        passages: Sequence[str],
+        first_stage: Scores | None,
+        reached: NDArray[np.intp],
+    ) -> dict[Part, Scores]:
+        """Scores (reached,) of every part but the cross-encoder's."""
+        found: dict[Part, Scores] = {}
+        fusion = self.bundle.fusion
+        if Part.BI_ENCODER in parts and self._cosines is not None:
+            found[Part.BI_ENCODER] = self._cosines.score_pairs([(query, passages[i]) for i in reached.tolist()])
+        if Part.LEXICAL in parts and fusion is not None and passages:
+            index = LexicalIndex(passages, language_of(fusion.language), self._cut)
+            found[Part.LEXICAL] = index.scores(query).astype(np.float64)[reached]
+        if Part.FIRST_STAGE in parts and first_stage is not None:
+            found[Part.FIRST_STAGE] = standardised(first_stage[reached])
+        return found
+
+    def _ranked(self, reached: NDArray[np.intp], parts: dict[Part, Scores]) -> list[RankedPassage]:
+        """Ranking of the passages that were reached; all arrays (reached,) in the same order."""
+        logits = parts.get(Part.CROSS_ENCODER)
+        fusion = self.bundle.fusion
+        if fusion is not None and parts and fusion.weights.keys() & parts.keys():
+            scores = fuse(parts, fusion.weights)
+        else:
+            scores = np.zeros(len(reached)) if logits is None else logits
+        calibration, calibrated = self._calibration(scores, parts)
+        chances = None if calibration is None else calibration.probability(calibrated)
+        threshold = 1.0 if calibration is None else calibration.threshold
         return [
             RankedPassage(
                 int(reached[i]),
                 rank,
-                float(logits[i]),
-                float(chances[i]),
-                bool(chances[i] >= threshold),
+                None if logits is None else float(logits[i]),
+                None if chances is None else float(chances[i]),
+                chances is not None and bool(chances[i] >= threshold),
                 float(scores[i]),
             )
             # By input order among equals, whatever the order in which they were reached.
             for rank, i in enumerate(np.lexsort((reached, -scores)), start=1)
         ]
 
-    def probabilities(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
-        """Calibrated probability of each (query, passage) pair, in input order."""
+    def _calibration(self, scores: Scores, parts: dict[Part, Scores]) -> tuple[Calibration | None, Scores]:
+        """The scale that fits what there is: of the whole fused score, or of the logit alone; and what it scales."""
+        fusion = self.bundle.fusion
+        if fusion is not None and fusion.weights.keys() <= parts.keys():
+            return fusion.calibration, scores
+        logits = parts.get(Part.CROSS_ENCODER)
+        return (None, scores) if logits is None else (self.bundle.calibration, logits)
+
+    def probabilities(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> Scores:
+        """Calibrated probability of each (query, passage) pair by the cross-encoder alone, in input order."""
         return self.bundle.calibration.probability(self.scorer.score_pairs(pairs, progress))
 
     def with_cache(self, path: str | Path) -> Reranker:
@@ -151,5 +239,29 @@ class Reranker:
             ConfigError: The file cannot be used as a cache.
         """
         cached = copy.copy(self)
-        cached.scorer = CachedScorer(self.scorer, ScoreCache(path), model_hash(self.bundle.path))
+        cached._cache = cache = ScoreCache(path)
+        identity = model_hash(self.bundle.path)
+        if "scorer" in self.__dict__:  # opened already
+            cached.scorer = CachedScorer(self.scorer, cache, identity)
+        if self._cosines is not None:
+            cached._cosines = self._cosines.with_cache(PairCache(cache, identity, Part.BI_ENCODER.value))
         return cached
+
+    def _wants(self, part: Part) -> bool:
+        fusion = self.bundle.fusion
+        return part is Part.CROSS_ENCODER if fusion is None else part in fusion.weights
+
+    def _open_bi_encoder(self) -> CosineScorer | None:
+        """The bi-encoder, if it has a part in the score and can be run; otherwise why not is noted."""
+        if not self._wants(Part.BI_ENCODER):
+            return None
+        if self.bundle.bi_encoder is None:
+            self.missing[Part.BI_ENCODER] = f"{self.bundle.path} holds no bi-encoder"
+            return None
+        try:
+            require("sentence_transformers", extra="train", what="the bi-encoder's part of the score")
+        except MissingExtraError as error:
+            self.missing[Part.BI_ENCODER] = str(error)
+            return None
+        # float32, so that scores are the same on every machine.
+        return CosineScorer(SentenceTransformerEmbedder(resolve(str(self.bundle.bi_encoder)), precision="fp32"))

@@ -56,10 +56,7 @@ def open_scorer(
         ConfigError: No such runtime or precision, or the folder holds no such export.
         MissingExtraError: A package is not installed.
     """
-    if runtime not in RUNTIMES:
-        raise ConfigError(f"runtime must be one of {', '.join(RUNTIMES)}, found {runtime!r}")
-    if precision is not None and precision not in PRECISIONS:
-        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}")
+    require_known(runtime, precision)
     artefacts = usable_artefacts(bundle.path)
     to_torch = precision in ("fp32", "bf16") or (precision is None and not artefacts)
     if runtime == "torch" or (runtime == "auto" and to_torch):
@@ -74,6 +71,18 @@ def open_scorer(
     if not choices:
         raise MissingExtraError(wanted[0].runtime, f"scoring with {bundle.path / wanted[0].file}")
     return _fastest(bundle, choices, clock)
+
+
+def require_known(runtime: str, precision: str | None) -> None:
+    """Refuse names of runtimes and precisions that there are not.
+
+    Raises:
+        ConfigError: No such runtime or precision.
+    """
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"runtime must be one of {', '.join(RUNTIMES)}, found {runtime!r}")
+    if precision is not None and precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}")
 
 
 def load_torch(bundle: ModelBundle, precision: str = "fp32") -> TorchScorer:

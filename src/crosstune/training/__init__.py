@@ -5,7 +5,7 @@ from __future__ import annotations
 from crosstune.training.batches import EncodedGroup
 from crosstune.training.contrastive import ContrastiveExample, train_bi_encoder
 from crosstune.training.losses import LOSSES, make_loss
-from crosstune.training.plan import Plan, Speed, Workload, plan
+from crosstune.training.plan import FirstStagePlan, Plan, Speed, Workload, plan, plan_first_stage
 from crosstune.training.settings import TrainingSettings
 from crosstune.training.throughput import Throughput, measure_training
 from crosstune.training.trainer import TrainingResult, load_trained, train
@@ -14,6 +14,7 @@ __all__ = [
     "LOSSES",
     "ContrastiveExample",
     "EncodedGroup",
+    "FirstStagePlan",
     "Plan",
     "Speed",
     "Throughput",
@@ -24,6 +25,7 @@ __all__ = [
     "make_loss",
     "measure_training",
     "plan",
+    "plan_first_stage",
     "train",
     "train_bi_encoder",
 ]

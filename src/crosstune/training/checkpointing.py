@@ -118,8 +118,8 @@ class BestModel:
         self.scores: list[tuple[int, float]] = []
         self.kept_step = 0
         self._restore(resume)
-        every = settings.n_steps / settings.n_evaluations
-        self.evaluation_steps = {round(every * (i + 1)) for i in range(settings.n_evaluations)}
+        n_evaluations = settings.n_evaluations
+        self.evaluation_steps = {round(settings.n_steps * (i + 1) / n_evaluations) for i in range(n_evaluations)}
 
     def _restore(self, resume: Path | None) -> None:
         path = self._folder / _BEST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosstune.bi_encoder import TextEncoder
+from crosstune.bi_encoder import TextEncoder, transformer_of
 from crosstune.errors import ConfigError
 from crosstune.extras import require
 from crosstune.pair_encoding import length_batches
@@ -168,13 +168,13 @@ def train_bi_encoder(
     passages: Sequence[str],
     examples: Sequence[ContrastiveExample],
     protected: Set[int],
-    validate: Callable[[Any], float],
     settings: TrainingSettings,
     folder: Path,
     progress: Progress = silent,
-    on_evaluation: Callable[[int, float], None] = lambda step, score: None,
 ) -> TrainingResult:
-    """Train until the steps are done, dev stops rising, or the deadline; continue a run that was killed.
+    """Train until the steps are done or the deadline comes; continue a run that was killed. The last weights count.
+
+    A few passes over the pairs do not overfit as a reranker does, so dev is asked once, afterwards, of the ranking.
 
     Args:
         model: From `load_bi_encoder`, float32; trained in place.
@@ -182,11 +182,9 @@ def train_bi_encoder(
         queries, passages: Texts that the examples name by place.
         examples: What to learn; a batch has `settings.batch_groups` of them.
         protected: Places of passages that are nobody's negative unless mined.
-        validate: Model to dev score, higher is better.
-        settings: See `TrainingSettings`.
+        settings: See `TrainingSettings`; without evaluations, and keeping the last.
         folder: For checkpoints; a folder with complete checkpoints of this run is continued.
         progress: Told of steps.
-        on_evaluation: Called with (step, dev score) after each evaluation.
 
     Raises:
         ConfigError: Fewer than two examples: there would be nothing to compare with.
@@ -201,12 +199,12 @@ def train_bi_encoder(
     from crosstune.training.memory import tokens_at_once
 
     resume = last_complete_checkpoint(folder)
-    best = BestModel(folder, settings, validate, on_evaluation, resume)
-    model[0].auto_model.set_attn_implementation(settings.attention)
+    best = BestModel(folder, settings, _unasked, lambda step, score: None, resume)
+    transformer_of(model).set_attn_implementation(settings.attention)
     device = next(model.parameters()).device
     encoded = encoder.queries(queries), encoder.passages(passages)
     engine = Engine(model, settings.precision, token_ids([*encoded[0], *encoded[1]]), lean_vectors(model))
-    most_tokens = tokens_at_once(model[0].auto_model.config, device, settings.precision, encoder.max_length)
+    most_tokens = tokens_at_once(transformer_of(model).config, device, settings.precision, encoder.max_length)
     batches = ContrastiveBatches(engine, encoder, *encoded, examples, protected, slice_tokens(device.type), most_tokens)
     outcome = run(
         engine=engine,
@@ -220,3 +218,7 @@ def train_bi_encoder(
         progress=progress,
     )
     return result(model, best, outcome, settings)
+
+
+def _unasked(model: Any) -> float:
+    raise ConfigError("a bi-encoder is tuned without dev evaluations: set n_evaluations to 0")

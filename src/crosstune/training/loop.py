@@ -185,7 +185,7 @@ class _Loop:
             return "nan"
         due = self._outcome.n_steps in self._best.evaluation_steps
         late = settings.deadline_s is not None and now - self._started > settings.deadline_s
-        if due or late:
+        if due or (late and settings.n_evaluations):
             self._evaluate()
         if due or late or now - self._saved > settings.checkpoint_every_s:
             self._save()

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 LENGTHS = (64, 96, 128, 192, 256, 384, 512)
 _DEPTH_OF_CHECK = 20
 _MIN_EPOCHS = 1.5
+# Fewer would only measure the warm-up.
+_FEWEST_STEPS = 10
 # Measured speeds are of a quiet second; minutes of work are slower (heat, neighbours, short batches).
 _CAUTION = 0.85
 _DEV_SHARE = 0.2
@@ -61,6 +63,7 @@ class Plan:
         training_s: Expected seconds of training, dev evaluations included.
         judging_s: Expected seconds of scoring dev and test afterwards.
         fits: Whether all of it fits the budget.
+        can_be_judged: Whether judging alone fits.
     """
 
     max_length: int
@@ -73,6 +76,7 @@ class Plan:
     training_s: float
     judging_s: float
     fits: bool
+    can_be_judged: bool
 
     def sentence(self) -> str:
         """What was chosen, in one line."""
@@ -153,7 +157,83 @@ def _for_way(
         training_s=n_steps * step_s + n_evaluations * check_s,
         judging_s=judging_s,
         fits=fits,
+        can_be_judged=judging_s <= budget_s,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStagePlan:
+    """What the budget buys for the bi-encoder.
+
+    Attributes:
+        max_length: Most tokens of a text in training.
+        n_examples: Question-answer pairs to train on.
+        n_epochs: Passes over them.
+        n_steps: Optimizer steps.
+        training_s: Expected seconds.
+    """
+
+    max_length: int
+    n_examples: int
+    n_epochs: float
+    n_steps: int
+    training_s: float
+
+    def sentence(self) -> str:
+        """What was chosen, in one line."""
+        return (
+            f"{self.n_epochs:.1f} epochs ({self.n_steps} steps) over {self.n_examples:,} question-answer pairs, at "
+            f"most {self.max_length} tokens a text; about {_minutes(self.training_s)}"
+        )
+
+
+def plan_first_stage(
+    query_lengths: NDArray[np.int64],
+    passage_lengths: NDArray[np.int64],
+    tokens_per_s: float,
+    budget_s: float,
+    *,
+    batch: int,
+    longest: int,
+    max_epochs: float = 4.0,
+) -> FirstStagePlan:
+    """Fit bi-encoder training into its share of the time.
+
+    The longest texts that leave time for one and a half epochs, else the shortest there are, with as many steps as
+    there is time for.
+
+    Args:
+        query_lengths, passage_lengths: Tokens of each pair's texts.
+        tokens_per_s: Measured training speed.
+        budget_s: Seconds.
+        batch: Pairs in an optimizer step.
+        longest: Most tokens of a text that the model reads.
+        max_epochs: More would not help.
+    """
+    lengths = [length for length in reversed(LENGTHS) if 128 <= length < longest]
+    plans = [
+        _first_stage(query_lengths, passage_lengths, tokens_per_s, budget_s, batch, length, max_epochs)
+        for length in (longest, *lengths)
+    ]
+    return next((p for p in plans if p.n_epochs >= min(_MIN_EPOCHS, max_epochs)), plans[-1])
+
+
+def _first_stage(
+    query_lengths: NDArray[np.int64],
+    passage_lengths: NDArray[np.int64],
+    tokens_per_s: float,
+    budget_s: float,
+    batch: int,
+    length: int,
+    max_epochs: float,
+) -> FirstStagePlan:
+    n_examples = len(query_lengths)
+    tokens = float(np.minimum(query_lengths, length).mean() + np.minimum(passage_lengths, length).mean())
+    step_s = min(batch, n_examples) * tokens / (tokens_per_s * _CAUTION)
+    steps_per_epoch = math.ceil(n_examples / batch)
+    most = math.ceil(max_epochs * steps_per_epoch)
+    n_steps = min(most, max(int(budget_s / step_s), min(_FEWEST_STEPS, most)))
+    return FirstStagePlan(length, n_examples, n_steps / steps_per_epoch, n_steps, n_steps * step_s)
 
 
 def mean_pair_tokens(work: Workload, max_length: int) -> float:

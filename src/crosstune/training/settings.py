@@ -9,18 +9,19 @@ from crosstune.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Settings of one reranker training run.
+    """Settings of one training run.
 
     Attributes:
-        loss: Registered loss name: "lce" or "bce".
+        loss: Name of the loss: of a registered one, or "contrastive" for a bi-encoder.
         learning_rate: Peak of a linear schedule with warm-up.
         n_steps: Optimizer steps in all.
-        batch_groups: Groups (queries with their candidates) in an optimizer step.
+        batch_groups: Examples (queries with their candidates) in an optimizer step.
         warmup_share: Share of the steps in which the learning rate rises, 0 to 1.
         weight_decay: AdamW's.
         precision: "fp32" or "bf16" (autocast over float32 weights).
         attention: transformers attention implementation, "eager" or "sdpa".
-        n_evaluations: Dev evaluations, evenly spread over the steps; the last step is always one.
+        n_evaluations: Dev evaluations, evenly spread over the steps; the last step is always one. 0 for none, which
+            goes with keeping the last checkpoint.
         patience: Evaluations without a better dev score after which training stops.
         keep: "best" keeps the checkpoint with the best dev score, "last" the last one.
         checkpoint_every_s: Most seconds of work that a kill can cost.
@@ -44,9 +45,10 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "batch_groups", "n_evaluations", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"training setting {name} must be at least 1, found {getattr(self, name)}")
+        least = {"n_steps": 1, "batch_groups": 1, "n_evaluations": int(self.keep != "last"), "patience": 1}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise ConfigError(f"training setting {name} must be at least {lowest}, found {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ConfigError(f"training setting learning_rate must be above 0, found {self.learning_rate}")
         if self.keep not in ("best", "last"):

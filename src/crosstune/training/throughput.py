@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from crosstune.pair_encoding import EncodedPair, PairEncoder, length_batches
+from crosstune.bi_encoder import transformer_of
+from crosstune.pair_encoding import length_batches
+
+T = TypeVar("T", bound=Sized)
+Padded = TypeVar("Padded", bound=Sized, contravariant=True)
 
 _ATTENTIONS = ("sdpa", "eager")
 _PRECISIONS = ("fp32", "bf16")
+
+
+class Padder(Protocol[Padded]):
+    """Tokenised texts to tensors: `PairEncoder` or `TextEncoder`."""
+
+    def pad(self, texts: Sequence[Padded], /) -> dict[str, Any]:
+        """Model inputs (texts, longest)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +41,8 @@ class Throughput:
 
 def measure_training(
     model: Any,
-    encoder: PairEncoder,
-    pairs: Sequence[EncodedPair],
+    encoder: Padder[T],
+    texts: Sequence[T],
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Throughput]:
     """Time every precision and attention that this model offers, fastest first.
@@ -39,33 +51,34 @@ def measure_training(
     slower without them. The model's weights are not changed.
 
     Args:
-        model: The model to be trained, in training mode as training will run it.
-        encoder: Pads pairs.
-        pairs: A few pairs such as training will see.
+        model: Reranker or bi-encoder to be trained.
+        encoder: Pads pairs for a reranker, single texts for a bi-encoder.
+        texts: A few of them such as training will see.
         clock: Seconds.
     """
     found = []
     for attention in _ATTENTIONS:
         try:
-            model.set_attn_implementation(attention)
+            transformer_of(model).set_attn_implementation(attention)
         except ValueError:  # This architecture has no such implementation.
             continue
-        found += [Throughput(p, attention, _tokens_per_s(model, encoder, pairs, p, clock)) for p in _PRECISIONS]
+        found += [Throughput(p, attention, _tokens_per_s(model, encoder, texts, p, clock)) for p in _PRECISIONS]
     model.zero_grad(set_to_none=True)
     return sorted(found, key=lambda throughput: -throughput.tokens_per_s)
 
 
 def _tokens_per_s(
-    model: Any, encoder: PairEncoder, pairs: Sequence[EncodedPair], precision: str, clock: Callable[[], float]
+    model: Any, encoder: Padder[T], texts: Sequence[T], precision: str, clock: Callable[[], float]
 ) -> float:
     import torch
 
+    from crosstune.lean import lean_vectors
     from crosstune.training.engine import Engine
 
     model.train()
-    engine = Engine(model, precision)
-    lengths = [len(pair.ids) for pair in pairs]
-    slices = [encoder.pad([pairs[i] for i in batch]) for batch in length_batches(lengths, 2048)]
+    engine = Engine(model, precision, forward=None if transformer_of(model) is model else lean_vectors(model))
+    lengths = [len(text) for text in texts]
+    slices = [encoder.pad([texts[i] for i in batch]) for batch in length_batches(lengths, 2048)]
     seconds = float("inf")
     for attempt in range(3):
         start = clock()

@@ -3,7 +3,7 @@
 import pytest
 
 from crosstune.language import language_of
-from crosstune.retrieval.tokens import Tokenizer
+from crosstune.lexical.tokens import Tokenizer
 
 
 def terms(code, text):

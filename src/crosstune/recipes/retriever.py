@@ -1,0 +1,287 @@
+"""Tuning the first stage: the bi-encoder on the train questions, and what it ranks afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crosstune.bi_encoder import (
+    CachedEmbedder,
+    SentenceTransformerEmbedder,
+    TextEncoder,
+    load_bi_encoder,
+    without_dropout,
+)
+from crosstune.checkpoints import Checkpoint, resolve
+from crosstune.data import near_duplicate_passages
+from crosstune.evaluation import HEADLINE, per_query
+from crosstune.progress import Progress
+from crosstune.recipes.prepare import (
+    MINING_DEPTH,
+    Prepared,
+    Say,
+    Similarity,
+    choose_first_stage,
+    make_first_stages,
+    queries_of,
+    select,
+)
+from crosstune.recipes.run_folder import RunFolder
+from crosstune.recipes.settings import TuneSettings
+from crosstune.scoring import best_device, rerank
+from crosstune.training import (
+    ContrastiveExample,
+    FirstStagePlan,
+    TrainingSettings,
+    measure_training,
+    plan_first_stage,
+    train_bi_encoder,
+)
+from crosstune.types import Collection, Run
+
+_BATCH = 32
+_TEXTS_TO_TIME = 32
+# Shares of the tuned weights that are tried on dev beside all of them, each times the one before: averaging goes on
+# from the model as it is.
+_SHARES = (0.5,)
+_N_DEV, _DEV_DEPTH = 100, 20
+
+
+@dataclass(frozen=True, slots=True)
+class TunedFirstStage:
+    """The tuned bi-encoder and what it ranks.
+
+    Attributes:
+        model: It, in sentence-transformers' format.
+        base: What it was tuned from.
+        runs: "tuned dense" and "tuned hybrid" -> ranking of dev and test questions, of the judged depth.
+        chosen: Which of them ranks dev best.
+        mining_run: Its deeper ranking of the train questions.
+        cosines: (query_id, passage_ids) -> cosines, for dev and test questions.
+        settings: Plan and training settings, for the artefacts.
+        notes: What the reader must know.
+    """
+
+    model: Checkpoint
+    base: Checkpoint
+    runs: Mapping[str, Run]
+    chosen: str
+    mining_run: Run
+    cosines: Similarity
+    settings: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def candidates(self) -> Run:
+        """Candidates of dev and test questions from the chosen one."""
+        return self.runs[self.chosen]
+
+
+def tune_first_stage(
+    prepared: Prepared, settings: TuneSettings, budget_s: float, folder: RunFolder, progress: Progress, say: Say
+) -> TunedFirstStage:
+    """Tune the bi-encoder of the dense first stage on the train questions, and rank with it.
+
+    Args:
+        prepared: Splits and untuned first stages.
+        settings: Of the run.
+        budget_s: Seconds for training.
+        folder: For checkpoints and embeddings.
+        progress, say: Told of the work.
+    """
+    with prepared.stopwatch.stage("tune first stage"):
+        model = load_bi_encoder(resolve(settings.embedder), best_device().type)
+        without_dropout(model)
+        examples = _Examples(prepared)
+        plan, precision, attention = _measure(model, examples, budget_s, settings.seed, folder)
+        say(f"Tuning the first stage: {plan.sentence()}; {precision}.")
+        training = TrainingSettings(
+            n_steps=plan.n_steps,
+            loss="contrastive",
+            learning_rate=_learning_rate(model),
+            batch_groups=_BATCH,
+            precision=precision,
+            attention=attention,
+            n_evaluations=0,
+            keep="last",
+            deadline_s=max(30.0, 1.5 * plan.training_s),
+            seed=settings.seed,
+        )
+        result = train_bi_encoder(
+            model, TextEncoder(model, plan.max_length), examples.queries, examples.passages, examples.all,
+            examples.protected, training, folder.training / "first-stage", progress,
+        )  # fmt: skip
+        share, path = _average(prepared, result.model_path, settings, folder)
+    resolved = {"plan": asdict(plan), "training": asdict(training), "tuned_share": share}
+    notes = (
+        f"The first stage's bi-encoder ({settings.embedder}) was tuned on {plan.n_examples:,} question-answer pairs: "
+        f"{result.n_steps} steps of {_BATCH} pairs, {result.stopped}. On dev {share:.0%} of the tuned and "
+        f"{1 - share:.0%} of the untuned weights ranked best.",
+    )
+    return _ranked(prepared, path, resolved, notes, settings, folder, progress, say)
+
+
+def _average(prepared: Prepared, tuned: Path, settings: TuneSettings, folder: RunFolder) -> tuple[float, Path]:
+    """The share of the tuned weights that ranks dev best, and the folder of the model.
+
+    Half way back to the untuned weights often ranks as well and forgets less (Wortsman et al., "Robust fine-tuning of
+    zero-shot models", 2022); where the model knew the domain before, tuning alone can even lose. Equal shares are
+    decided for the less tuned.
+    """
+    averaged = folder.training / "first-stage-averaged"
+    remembered = folder.recall("tuned_share")
+    if remembered is None:
+        model = load_bi_encoder(resolve(str(tuned)), best_device().type)
+        quality = DevQuality(prepared)
+        scores = {1.0: quality(model)}
+        for share in _SHARES:
+            average_weights(model, load_bi_encoder(resolve(settings.embedder), best_device().type), share)
+            scores[share] = quality(model)
+        remembered = min(scores, key=lambda share: (-scores[share], share))
+        if remembered < 1:
+            model.save_pretrained(str(averaged))
+        folder.remember(tuned_share=remembered)
+    return float(remembered), averaged if remembered < 1 else tuned
+
+
+def average_weights(model: Any, other: Any, share: float) -> None:
+    """Make a model's weights `share` of its own and the rest of another's of the same shape."""
+    import torch
+
+    with torch.no_grad():
+        for own, foreign in zip(model.parameters(), other.parameters(), strict=True):
+            own.mul_(share).add_(foreign, alpha=1 - share)
+
+
+class DevQuality:
+    """nDCG@10 of a bi-encoder that reorders the top of the untuned candidates of a sample of dev questions."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        random = np.random.default_rng(prepared.splits.seed or 0)
+        dev = np.array(prepared.splits.dev)
+        query_ids = sorted(random.choice(dev, size=min(_N_DEV, len(dev)), replace=False).tolist())
+        found = select(prepared.candidates, query_ids).candidates
+        shallow = {query_id: ranked[:_DEV_DEPTH] for query_id, ranked in found.items()}
+        self._run = Run("dev", _DEV_DEPTH, prepared.candidates.score_kind, shallow)
+        self._collection = prepared.collection
+
+    def __call__(self, model: Any) -> float:
+        """Mean nDCG@10."""
+        passages = self._collection.passages
+        used = dict.fromkeys(c.passage_id for ranked in self._run.candidates.values() for c in ranked)
+        rows = dict(zip(used, self._embed(model.encode_document, [passages[p].full_text for p in used]), strict=True))
+        query_ids = list(self._run.candidates)
+        queries = self._embed(model.encode_query, [self._collection.queries[q].text for q in query_ids])
+        cosines = {
+            query_id: np.array([float(rows[c.passage_id] @ query) for c in self._run.candidates[query_id]])
+            for query_id, query in zip(query_ids, queries, strict=True)
+        }
+        run = rerank(self._run, cosines, "dev")
+        return float(np.mean(per_query(run, self._collection.qrels, query_ids, (HEADLINE,))[HEADLINE]))
+
+    def _embed(self, encode: Callable[..., Any], texts: list[str]) -> Any:
+        return encode(texts, normalize_embeddings=True, show_progress_bar=False)
+
+
+def _ranked(
+    prepared: Prepared,
+    path: Path,
+    resolved: Mapping[str, Any],
+    notes: tuple[str, ...],
+    settings: TuneSettings,
+    folder: RunFolder,
+    progress: Progress,
+    say: Say,
+) -> TunedFirstStage:
+    """What the tuned model ranks."""
+    collection, splits = prepared.collection, prepared.splits
+    with prepared.stopwatch.stage("rank with the tuned first stage"):
+        model = resolve(str(path))
+        precision = folder.recall("embedder_precision")
+        embedder = CachedEmbedder(SentenceTransformerEmbedder(model, precision=precision), folder.cache)
+        _, dense, hybrid = make_first_stages(collection, embedder, progress, prefix="tuned ")
+        judged, dev = queries_of(collection, splits.dev + splits.test), queries_of(collection, splits.dev)
+        runs = {retriever.name: retriever.retrieve(judged, settings.depth, progress) for retriever in (dense, hybrid)}
+        chosen = choose_first_stage((dense, hybrid), dev, collection, settings.depth, progress)
+        by_name = {retriever.name: retriever for retriever in (dense, hybrid)}
+        mining_run = by_name[chosen].retrieve(queries_of(collection, splits.train), MINING_DEPTH, progress)
+        cosines = dense.similarity(judged, progress)
+    before, after = (_dev_quality(run, prepared) for run in (prepared.first_stages["dense"], runs[dense.name]))
+    sentence = f"Dense search on the dev questions: {HEADLINE} {before:.3f} untuned, {after:.3f} tuned."
+    say(sentence)
+    return TunedFirstStage(
+        model=model,
+        base=resolve(settings.embedder),
+        runs=runs,
+        chosen=chosen,
+        mining_run=mining_run,
+        cosines=cosines,
+        settings=resolved,
+        notes=(*notes, sentence),
+    )
+
+
+class _Examples:
+    """Question-answer pairs of the train split, with who must not be whose negative."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        collection, splits = prepared.collection, prepared.splits
+        duplicates = near_duplicate_passages(collection)
+        pairs = [(query_id, pid) for query_id in splits.train for pid in sorted(collection.relevant(query_id))]
+        query_ids, passage_ids = (list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1))
+        query = {query_id: place for place, query_id in enumerate(query_ids)}
+        passage = {passage_id: place for place, passage_id in enumerate(passage_ids)}
+
+        def places(found: set[str]) -> frozenset[int]:
+            return frozenset(passage[pid] for pid in found if pid in passage)
+
+        never = {query_id: places(_alike(collection, query_id, duplicates)) for query_id in query_ids}
+        held_out = {pid for query_id in splits.dev + splits.test for pid in collection.relevant(query_id)}
+        self.queries = [collection.queries[query_id].text for query_id in query_ids]
+        self.passages = [collection.passages[passage_id].full_text for passage_id in passage_ids]
+        self.all = [ContrastiveExample(query[qid], passage[pid], (), never[qid]) for qid, pid in pairs]
+        self.protected = places(held_out)
+
+
+def _alike(collection: Collection, query_id: str, duplicates: Mapping[str, frozenset[str]]) -> set[str]:
+    """Answers to a question, and their near-duplicates."""
+    relevant = collection.relevant(query_id)
+    return relevant.union(*(duplicates.get(passage_id, frozenset()) for passage_id in relevant))
+
+
+def _measure(
+    model: Any, examples: _Examples, budget_s: float, seed: int, folder: RunFolder
+) -> tuple[FirstStagePlan, str, str]:
+    """Plan, precision and attention by measured speed, or what the interrupted run chose."""
+    remembered = folder.recall("first_stage")
+    if remembered is not None:
+        return FirstStagePlan(**remembered["plan"]), remembered["precision"], remembered["attention"]
+    encoder = TextEncoder(model)
+    queries, passages = encoder.queries(examples.queries), encoder.passages(examples.passages)
+    chosen = np.random.default_rng(seed).choice(len(passages), size=min(_TEXTS_TO_TIME, len(passages)), replace=False)
+    fastest = measure_training(model, encoder, [passages[i] for i in chosen])[0]
+    plan = plan_first_stage(
+        np.array([len(queries[example.query]) for example in examples.all]),
+        np.array([len(passages[example.positive]) for example in examples.all]),
+        fastest.tokens_per_s,
+        budget_s,
+        batch=_BATCH,
+        longest=encoder.max_length,
+    )
+    folder.remember(first_stage={"plan": asdict(plan), "precision": fastest.precision, "attention": fastest.attention})
+    return plan, fastest.precision, fastest.attention
+
+
+def _learning_rate(model: Any) -> float:
+    """Peak learning rate by size: small models take and need larger steps."""
+    n_million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    return 5e-5 if n_million < 50 else 2e-5
+
+
+def _dev_quality(run: Run, prepared: Prepared) -> float:
+    dev = prepared.splits.dev
+    return float(np.mean(per_query(run, prepared.collection.qrels, dev, (HEADLINE,))[HEADLINE]))

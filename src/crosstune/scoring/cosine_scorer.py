@@ -1,0 +1,71 @@
+"""Cosines of question and passage by a bi-encoder, each passage embedded once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosstune.progress import Progress, silent
+from crosstune.protocols import Embedder
+from crosstune.scoring.cache import PairCache
+from crosstune.text import content_hash
+from crosstune.types import ScoreKind
+
+# Vectors kept in memory, those used last: about 80 MB at 384 dimensions.
+_MOST_KEPT = 50_000
+
+
+class CosineScorer:
+    """A bi-encoder as a scorer of pairs.
+
+    Passages come again from question to question, so their vectors are kept under the hash of their text.
+
+    Args:
+        embedder: Text to unit vectors.
+        cache: Of cosines, in a file.
+    """
+
+    score_kind = ScoreKind.SIMILARITY
+
+    def __init__(self, embedder: Embedder, cache: PairCache | None = None) -> None:
+        self._embedder = embedder
+        self._cache = cache
+        self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
+        """The cosine of each (query, passage) pair, in input order."""
+        if self._cache is not None:
+            return self._cache.score_pairs(pairs, lambda missing: self._cosines(missing, progress))
+        return self._cosines(pairs, progress)
+
+    def with_cache(self, cache: PairCache) -> CosineScorer:
+        """The same over a cache."""
+        return CosineScorer(self._embedder, cache)
+
+    def _cosines(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> NDArray[np.float64]:
+        if not pairs:
+            return np.empty(0, np.float64)
+        queries = list(dict.fromkeys(query for query, _ in pairs))
+        of_query = dict(zip(queries, self._embedder.embed_queries(queries, progress), strict=True))
+        of_passage = self._passages(list(dict.fromkeys(passage for _, passage in pairs)), progress)
+        return np.array([float(of_query[q].astype(np.float64) @ of_passage[p]) for q, p in pairs])
+
+    def _passages(self, texts: list[str], progress: Progress) -> dict[str, NDArray[np.float32]]:
+        keys = {text: content_hash(text) for text in texts}
+        with self._lock:
+            found = {text: self._kept[keys[text]] for text in texts if keys[text] in self._kept}
+        new = [text for text in texts if text not in found]
+        if new:
+            found |= dict(zip(new, self._embedder.embed_passages(new, progress), strict=True))
+        with self._lock:
+            for text, vector in found.items():
+                self._kept[keys[text]] = vector
+                self._kept.move_to_end(keys[text])
+            while len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        return found
