@@ -12,6 +12,7 @@ from crosstune import checkpoints
 from crosstune.checkpoints import (
     EMBEDDED,
     EMBEDDED_SHA256,
+    STARTER,
     Checkpoint,
     CheckpointKind,
     load_reranker,
@@ -19,6 +20,7 @@ from crosstune.checkpoints import (
     resolve,
 )
 from crosstune.errors import CheckpointError, MissingExtraError
+from crosstune.pair_encoding import PairEncoder
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert")
 
@@ -48,6 +50,26 @@ class TestResolve:
         assert found.kind is CheckpointKind.ENCODER
         assert found.revision == f"sha256:{EMBEDDED_SHA256}"
         assert (found.path / "model.safetensors").is_file()
+
+    def test_the_starter_is_a_small_reranker_with_its_card(self):
+        found = resolve(STARTER)
+        assert found.kind is CheckpointKind.RERANKER
+        files = {path.name: path.stat().st_size for path in found.path.iterdir() if path.is_file()}
+        assert sum(files.values()) <= 25_000_000
+        assert {"README.md", "config.json", "model.int8.safetensors", "tokenizer.json"} <= set(files)
+        model, tokenizer = load_reranker(found, dropout=0.0)
+        encoder = PairEncoder(tokenizer, 96)
+        query, *passages = encoder.tokenize(
+            [
+                "How do I reset my password?",
+                "Open the sign-in page, choose 'forgotten password' and follow the link in the mail.",
+                "Refunds are paid to your card within thirty days.",
+                "Passwords are stored as salted hashes, never as text.",
+            ]
+        )
+        with torch.no_grad():
+            logits = model.eval()(**encoder.pad([encoder.pair(query, p) for p in passages])).logits[:, 0]
+        assert int(logits.argmax()) == 0
 
     def test_an_altered_embedded_model_is_refused(self, tmp_path, monkeypatch):
         (tmp_path / "altered_for_test").mkdir()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crosstune.errors import BundleError
+from crosstune.files import write_json
 
 EXPORTS = "exports.json"
 _FORMAT = 1
@@ -89,10 +88,8 @@ def usable_artefacts(folder: Path) -> tuple[Artefact, ...]:
 
 def write_artefacts(folder: Path, artefacts: Sequence[Artefact]) -> None:
     """Write the list in one step."""
-    temporary = folder / f"{EXPORTS}.tmp"
     content = {"format": _FORMAT, "artefacts": [asdict(artefact) for artefact in artefacts]}
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / EXPORTS)
+    write_json(folder / EXPORTS, content)
 
 
 def weights_file(graph: Path) -> Path:
@@ -103,12 +100,3 @@ def weights_file(graph: Path) -> Path:
 def artefact_bytes(graph: Path) -> int:
     """Size of a graph with its weights; 0 for the part that is missing."""
     return sum(path.stat().st_size for path in {graph, weights_file(graph)} if path.is_file())
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

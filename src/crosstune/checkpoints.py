@@ -1,12 +1,12 @@
 """Base models: find one, say what it is, and load it without ever inventing a part in silence.
 
-A base is the word "embedded" (the MiniLM encoder that a Python package carries), a local folder, or a hub id.
+A base is the word "starter" (the small reranker that this package carries), "embedded" (the MiniLM encoder that another
+Python package carries), a local folder, or a hub id.
 Only safetensors weights are read and no code from a model folder is ever run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from crosstune.errors import CheckpointError
 from crosstune.extras import require
+from crosstune.files import sha256_of
 from crosstune.quantised import QUANTISED, load_quantised
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+STARTER = "starter"
 EMBEDDED = "embedded"
 EMBEDDED_MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
 # The package's author is not the model's: the weights are trusted by their hash alone.
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_STARTER = Path(__file__).parent / "starter"
 # Without any of these transformers makes up an empty tokenizer, which reads every word as unknown.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model",
                     "tokenizer.model")  # fmt: skip
@@ -60,24 +63,30 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     """Find a base model.
 
     Args:
-        name: "embedded", a local folder, or a hub id such as "BAAI/bge-reranker-base". Only a hub id uses the
-            network, and only when the model is not in the local hub cache at that revision.
+        name: "starter", "embedded", a local folder, or a hub id such as "BAAI/bge-reranker-base". Only a hub id
+            uses the network, and only when the model is not in the local hub cache at that revision.
         revision: Hub branch, tag or commit.
 
     Raises:
         CheckpointError: Not found, not reachable, not safetensors, or not a model that gives one logit.
         MissingExtraError: The embedded model or the hub client is not installed.
     """
+    if name == STARTER:
+        return Checkpoint(
+            STARTER, _STARTER, f"sha256:{sha256_of(sorted(_STARTER.glob('*.safetensors')))}", CheckpointKind.RERANKER
+        )
     if name == EMBEDDED:
         return _embedded()
     folder = Path(name).expanduser()
     if folder.is_dir():
         _require_safetensors(folder, name)
-        return Checkpoint(name, folder, f"sha256:{_weights_sha256(folder)}", _kind(folder, name))
+        return Checkpoint(
+            name, folder, f"sha256:{sha256_of(sorted(folder.glob('*.safetensors')))}", _kind(folder, name)
+        )
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise CheckpointError(
             f"base model {name!r}: no such folder, and not a hub id of the form organisation/model; "
-            'give an existing folder, a hub id, or "embedded"'
+            'give an existing folder, a hub id, "starter" or "embedded"'
         )
     folder, commit = _download(name, revision)
     _require_safetensors(folder, name)
@@ -233,12 +242,7 @@ def _embedded() -> Checkpoint:
 
 
 def _weights_sha256(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    return sha256_of(sorted(folder.glob("*.safetensors")))
 
 
 def _require_safetensors(folder: Path, name: str) -> None:

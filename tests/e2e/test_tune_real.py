@@ -57,9 +57,9 @@ def test_tune_writes_what_is_promised(tuned):
     assert report == json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert {"better": 0, "not proven": 3, "worse": 4}[report["verdict"]] == result.returncode
     names = [row["name"] for row in report["table"]]
-    for start in ("bm25", "dense", "hybrid", "tuned", "shipped", "ceiling"):
-        assert any(name.startswith(start) for name in names), names
-    assert "base" not in names  # the embedded base is no reranker
+    for name in ("bm25", "dense", "hybrid", "base", "tuned dense", "tuned reranker", "tuned composite", "shipped"):
+        assert name in names, names
+    assert sum(name.startswith("ceiling") for name in names) == 2
     figures = report["table"][0]["measures"]["nDCG@10"]
     assert figures["n"] == report["split"]["test"]
     assert figures["ci_low"] <= figures["mean"] <= figures["ci_high"]
@@ -68,11 +68,12 @@ def test_tune_writes_what_is_promised(tuned):
         "qrels.trec",
         "manifest.json",
         "model/model.safetensors",
+        "model/bi-encoder/model.safetensors",
         "runs/shipped.trec",
     ):
         assert (out / path).is_file(), path
     assert not (out / "training").exists()
-    assert any(finding["code"] == "fresh-head" for finding in report["health"])
+    assert not any(finding["code"] == "fresh-head" for finding in report["health"])
 
 
 @pytest.mark.ci
@@ -112,6 +113,36 @@ def test_saved_model_gives_the_same_scores_in_sentence_transformers(tuned):
 
 
 @pytest.mark.ci
+def test_the_shipped_score_is_the_sum_of_what_other_libraries_compute(tuned):
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    from crosstune import Reranker
+
+    out, result = tuned
+    fusion = json.loads((out / "model" / "crosstune.json").read_text())["fusion"]
+    assert fusion["weights"] == json.loads(result.stdout)["fusion"]["weights"]
+    query, passages = "When is the refund paid?", ["Refunds are paid within 30 days.", "Cancel with one click."]
+    pairs = [(query, passage) for passage in passages]
+    bi_encoder = SentenceTransformer(str(out / "model" / "bi-encoder"), device="cpu")
+    vectors = bi_encoder.encode_document(passages, normalize_embeddings=True)
+    parts = {
+        "cross_encoder": CrossEncoder(str(out / "model"), device="cpu").predict(pairs),
+        "bi_encoder": vectors @ bi_encoder.encode_query(query, normalize_embeddings=True),
+    }
+    ranked = Reranker.load(out).rank(query, passages)
+    scores = {item.index: item.score for item in ranked}
+    known = [
+        sum(weight * parts[name][i] for name, weight in fusion["weights"].items() if name != "lexical") for i in (0, 1)
+    ]
+    lexical = [scores[i] - known[i] for i in (0, 1)]
+    assert lexical[1] == pytest.approx(0, abs=1e-4)  # no word shared
+    if "lexical" in fusion["weights"]:
+        assert lexical[0] > 0.1 * fusion["weights"]["lexical"]
+    else:
+        assert lexical[0] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.ci
 def test_rank_and_predict_use_the_saved_model(tuned, tmp_path):
     out, _ = tuned
     documents = tmp_path / "passages.txt"
@@ -120,7 +151,8 @@ def test_rank_and_predict_use_the_saved_model(tuned, tmp_path):
         run("rank", "--model", out, "--query", "How do I cancel?", "--documents", documents, "--json").stdout
     )
     assert sorted(item["index"] for item in ranked["results"]) == [0, 1]
-    assert ranked["results"][0]["logit"] >= ranked["results"][1]["logit"]
+    assert ranked["results"][0]["score"] >= ranked["results"][1]["score"]
+    assert ranked["results"][0]["index"] == 0
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("query,passage,label\nHow do I cancel?,You can cancel at any time.,1\n", encoding="utf-8")
     predicted = json.loads(run("predict", pairs, "--model", out, "--json").stdout)
@@ -139,7 +171,7 @@ def test_a_killed_run_is_continued_by_the_same_command(small_csv, tuned, tmp_pat
     finished = json.loads((tuned[0] / "manifest.json").read_text())
     process = subprocess.Popen([*CROSSTUNE, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 600
-    while not list(out.glob("training/checkpoint-*/complete.json")):
+    while not list(out.glob("training/reranker/checkpoint-*/complete.json")):
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline, "no checkpoint within 10 minutes"
         time.sleep(0.05)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crosstune.artefacts import Artefact, artefact_bytes, sha256_of, write_artefacts
+from crosstune.artefacts import Artefact, artefact_bytes, write_artefacts
 from crosstune.bundle import BI_ENCODER, ModelBundle, save_bundle
 from crosstune.export import to_onnx
+from crosstune.files import sha256_of
 from crosstune.pair_encoding import PairEncoder
 from crosstune.scoring import TorchScorer
 from crosstune.types import Calibration, Fusion, Part, ScoreKind
@@ -55,7 +56,7 @@ def shipped(load, bert, bare_bert, tmp_path):
     graph = whole / "onnx" / "model.onnx"
     to_onnx(loaded.model, encoder.pad_arrays(scorer.encode(pairs)), graph)
     artefact = Artefact(
-        "onnx", "fp32", "as it is", "onnx/model.onnx", artefact_bytes(graph), sha256_of(graph), True, {}
+        "onnx", "fp32", "as it is", "onnx/model.onnx", artefact_bytes(graph), sha256_of([graph]), True, {}
     )
     write_artefacts(whole, [artefact])
     (alone / "onnx").mkdir(parents=True)

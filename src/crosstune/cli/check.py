@@ -43,8 +43,8 @@ def check(
     encoding: Encoding = None,
     skip_bad_rows: SkipBadRows = False,
     base: Annotated[
-        str, typer.Option(help="Base model to be tuned: embedded, a local folder or a hub id.")
-    ] = "embedded",
+        str, typer.Option(help="Base model to be tuned: starter, embedded, a local folder or a hub id.")
+    ] = "starter",
     findings: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every finding to this CSV file.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from crosstune.checkpoints import STARTER
 from crosstune.cli.options import (
     AnswerColumn,
     Delimiter,
@@ -57,8 +58,9 @@ def tune(
     base: Annotated[
         str | None,
         typer.Option(
-            help="Model to start from: 'embedded' (MiniLM, no network; the default), a local folder, or a hub id such "
-            "as BAAI/bge-reranker-base (the default of --recipe blog)."
+            help="Reranker to start from: 'starter' (a small one that comes with crosstune; the default), 'embedded' "
+            "(the bare MiniLM encoder), a local folder, or a hub id such as BAAI/bge-reranker-base (the default of "
+            "--recipe blog)."
         ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit of the base.")] = None,
@@ -117,7 +119,7 @@ def tune(
 
     if pos_weight is not None and loss is not LossName.bce:
         raise ConfigError("--pos-weight belongs to --loss bce")
-    default_base = BLOG_BASE if recipe is Recipe.blog else "embedded"
+    default_base = BLOG_BASE if recipe is Recipe.blog else STARTER
     settings = TuneSettings(
         base=base or default_base,
         revision=revision,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from crosstune.checkpoints import load_tokenizer
+from crosstune.checkpoints import STARTER, load_tokenizer
 from crosstune.data import (
     MAX_UNKNOWN_SHARE,
     MIN_GROUPS,
@@ -65,7 +65,7 @@ class CheckResult:
 def check(
     path: str | Path,
     settings: LoadSettings | None = None,
-    base: str = "embedded",
+    base: str = STARTER,
     progress: Progress = silent,
     sink: Callable[[Finding], None] | None = None,
     split_settings: SplitSettings | None = None,
@@ -74,7 +74,7 @@ def check(
 
     Args:
         path: CSV, TSV, JSONL, Parquet, or a BEIR folder.
-        base: Base model that is to be tuned: "embedded", a local folder, or a hub id.
+        base: Base model that is to be tuned: "starter", "embedded", a local folder, or a hub id.
         sink: Called with every finding, also those that the audit has no room for.
 
     Raises:

@@ -13,7 +13,6 @@ from crosstune.artefacts import (
     Artefact,
     artefact_bytes,
     read_artefacts,
-    sha256_of,
     weights_file,
     write_artefacts,
 )
@@ -31,6 +30,7 @@ from crosstune.export import (
     to_onnx,
     to_openvino,
 )
+from crosstune.files import sha256_of
 from crosstune.pair_encoding import EncodedPair, PairEncoder
 from crosstune.progress import Progress, silent
 from crosstune.recipes.prepare import Say, unheard
@@ -184,7 +184,7 @@ def _artefact(to: str, precision: str, way: Way, path: Path, n_calibration: int,
         method=way.method,
         file=f"{to}/{path.name}",
         bytes=artefact_bytes(path),
-        sha256=sha256_of(weights_file(path)),
+        sha256=sha256_of([weights_file(path)]),
         passed=parity.passed,
         parity={**parity.to_json(), "sentence": parity.sentence()},
         n_calibration=n_calibration,

@@ -75,7 +75,7 @@ def judge(
     say(choice.sentence())
     with stopwatch.stage("judge on test"):
         runs = _test_runs(tuned, prepared, choice, scorer, parts, progress)
-        judged = _Judged(runs, _baselines(runs, prepared), _contenders(runs))
+        judged = _Judged(runs, _baselines(runs, prepared), _contenders(runs, tuned))
         pairs = [(baseline, row) for row in judged.contenders for baseline in judged.baselines]
         splits = prepared.splits
         evaluation = evaluate(
@@ -147,9 +147,17 @@ def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:
     return (max(means, key=lambda name: means[name]), *(("base",) if "base" in runs else ()))
 
 
-def _contenders(runs: Mapping[str, Run]) -> tuple[str, ...]:
-    """Rows whose difference to the baselines is shown: what is shipped, and each tuned part."""
-    return ("shipped", *(name for name in runs if name.startswith("tuned ")))
+def _contenders(runs: Mapping[str, Run], tuned: Tuned) -> tuple[str, ...]:
+    """Rows whose difference to the baselines is shown: what is shipped, and each part on its own.
+
+    Few, since a p-value is corrected for every one of them: no row that ranks as the shipped one does, and rerankers
+    over the untuned index alone.
+    """
+    parts = ["tuned composite", "tuned reranker"]
+    if tuned.first_stage is not None:
+        parts.insert(0, tuned.first_stage.chosen)
+    shown = [name for name in parts if name in runs and runs[name].candidates != runs["shipped"].candidates]
+    return ("shipped", *shown)
 
 
 def _report(tuned: Tuned, prepared: Prepared, choice: Choice, evaluation: EvalReport, judged: _Judged) -> TuneReport:

@@ -24,11 +24,12 @@ from crosstune.data import (
     write_qrels,
 )
 from crosstune.evaluation import HEADLINE, per_query, smallest_detectable_gain
+from crosstune.files import write_json
 from crosstune.language import detect_language
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Embedder, Retriever
 from crosstune.recipes.check import language_advice, unknown_share
-from crosstune.recipes.run_folder import RunFolder, write_json
+from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.retrieval import BM25, Dense, Hybrid
 from crosstune.types import Collection, Query, Run, Splits

@@ -16,7 +16,7 @@ from crosstune.bi_encoder import (
     load_bi_encoder,
     without_dropout,
 )
-from crosstune.checkpoints import Checkpoint, resolve
+from crosstune.checkpoints import Checkpoint, quiet_transformers, resolve
 from crosstune.data import near_duplicate_passages
 from crosstune.evaluation import HEADLINE, per_query
 from crosstune.progress import Progress
@@ -115,6 +115,8 @@ def tune_first_stage(
             model, TextEncoder(model, plan.max_length), examples.queries, examples.passages, examples.all,
             examples.protected, training, folder.training / "first-stage", progress,
         )  # fmt: skip
+        if result.resumed_from:
+            say(f"Training of the first stage continued from step {result.resumed_from}.")
         share, path = _average(prepared, result.model_path, settings, folder)
     resolved = {"plan": asdict(plan), "training": asdict(training), "tuned_share": share}
     notes = (
@@ -143,7 +145,8 @@ def _average(prepared: Prepared, tuned: Path, settings: TuneSettings, folder: Ru
             scores[share] = quality(model)
         remembered = min(scores, key=lambda share: (-scores[share], share))
         if remembered < 1:
-            model.save_pretrained(str(averaged))
+            with quiet_transformers():
+                model.save_pretrained(str(averaged))
         folder.remember(tuned_share=remembered)
     return float(remembered), averaged if remembered < 1 else tuned
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crosstune.errors import ConfigError
+from crosstune.files import write_json
 
 _FORMAT = 1
 _PACKAGES = ("crosstune", "torch", "transformers", "sentence-transformers", "bm25s", "numpy", "scipy")
@@ -127,13 +127,6 @@ class RunFolder:
 
     def _write(self) -> None:
         write_json(self.path / "manifest.json", self._manifest)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def package_versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:

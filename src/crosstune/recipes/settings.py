@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from crosstune.checkpoints import EMBEDDED
+from crosstune.checkpoints import EMBEDDED, STARTER
 from crosstune.data import LoadSettings, SplitSettings
 from crosstune.errors import ConfigError
 
@@ -17,7 +17,7 @@ class TuneSettings:
     """Settings of a tuning run.
 
     Attributes:
-        base: Reranker or encoder to start from: "embedded", a folder, or a hub id.
+        base: Reranker or encoder to start from: "starter", "embedded", a folder, or a hub id.
         revision: Hub revision of the base.
         embedder: Bi-encoder of the dense first stage: "embedded", a folder, or a hub id.
         budget_s: Seconds the whole run may take.
@@ -31,7 +31,7 @@ class TuneSettings:
         drop_leaks: Leave out train and dev questions of the user's splits that leak, where the default is to stop.
     """
 
-    base: str = EMBEDDED
+    base: str = STARTER
     revision: str | None = None
     embedder: str = EMBEDDED
     budget_s: float = 600.0

@@ -10,7 +10,7 @@ from crosstune.types import TableRow
 
 WIDTH = 720
 ROW_HEIGHT = 30
-LABEL_WIDTH = 190
+LABEL_WIDTH = 220
 VALUE_WIDTH = 64
 AXIS_HEIGHT = 28
 _N_STEPS = 5

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crosstune.bundle import BI_ENCODER
 from crosstune.errors import ConfigError
+from crosstune.files import sha256_of
 from crosstune.pair_encoding import EncodedPair
 from crosstune.progress import Progress, silent
 from crosstune.scoring.base import BatchScorer, ScoredPairs
@@ -189,8 +190,5 @@ def model_hash(folder: Path) -> str:
     files = {path for pattern in _WEIGHTS for path in folder.rglob(pattern)}
     files |= set((folder / BI_ENCODER).rglob("*.json"))  # prompts, pooling and length make other vectors, too
     for path in sorted(files):
-        hasher.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                hasher.update(block)
+        hasher.update(f"{path.relative_to(folder).as_posix()}\0{sha256_of([path])}\n".encode())
     return hasher.hexdigest()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from crosstune.checkpoints import quiet_transformers
+from crosstune.files import write_json
 from crosstune.training.settings import TrainingSettings
 
 _MARKER = "complete.json"
@@ -51,7 +52,7 @@ def save_checkpoint(folder: Path, model: Any, optimizer: Mapping[str, Any], pass
     checkpoint.mkdir(parents=True)
     save_model(model, str(checkpoint / _WEIGHTS))
     save_file({name: tensor.contiguous() for name, tensor in optimizer.items()}, checkpoint / _OPTIMIZER)
-    _replace_json(checkpoint / _MARKER, asdict(passed))
+    write_json(checkpoint / _MARKER, asdict(passed))
     for old in sorted(folder.glob("checkpoint-*"), key=_step)[:-_N_KEPT]:
         shutil.rmtree(old)
 
@@ -81,15 +82,6 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def _replace_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 class BestModel:
@@ -143,7 +135,7 @@ class BestModel:
         self.scores.append((step, score))
         if self._settings.keep == "best" and self._best_step() == step:
             self._save(model, step)
-        _replace_json(self._folder / _BEST, {"scores": self.scores})
+        write_json(self._folder / _BEST, {"scores": self.scores})
         self._on_evaluation(step, score)
 
     def path(self, model: Any, step: int) -> Path:

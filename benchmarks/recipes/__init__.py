@@ -1,0 +1,1 @@
+"""Ranking quality beside the field's recipes at equal time: same splits, same candidates, same judge."""

@@ -1,0 +1,65 @@
+"""Tables of what `benchmarks.recipes.run` wrote: python -m benchmarks.recipes.compare [SET ...]
+
+Every side beside ours on the same test questions: nDCG@10 with its interval, and the paired difference to ours.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.recipes.run import OURS, RESULTS
+from crosstune.data import read_qrels, read_run
+from crosstune.evaluation import HEADLINE, evaluate
+from crosstune.types import Estimate, EvalReport, ScoreKind
+
+_DEPTH = 50
+
+
+def main() -> None:
+    """Print a table for each set, and the mean difference over sets."""
+    names = sys.argv[1:] or sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
+    differences: dict[str, list[float]] = {}
+    for name in names:
+        for seed in _seeds(RESULTS / name):
+            report = judged(RESULTS / name, seed)
+            print(f"\n{name}, seed {seed}, {report.table[0].measures[HEADLINE].n} test questions")
+            by_side = {c.baseline: c.delta for c in report.comparisons if c.measure == HEADLINE}
+            for row in report.table:
+                figure, delta = row.measures[HEADLINE], by_side.get(row.name)
+                against = (
+                    "" if delta is None else f"  ours {delta.mean:+.3f} ({delta.ci_low:+.3f} to {delta.ci_high:+.3f})"
+                )
+                print(f"  {row.name:48} {figure.mean:.3f} ({figure.ci_low:.3f} to {figure.ci_high:.3f}){against}")
+            for side, delta in by_side.items():
+                differences.setdefault(side, []).append(delta.mean)
+    print("\nmean of the differences over sets and seeds")
+    for side, found in differences.items():
+        print(f"  ours minus {side:40} {np.mean(found):+.3f} over {len(found)}")
+
+
+def _figure(estimate: Estimate, form: str) -> str:
+    return f"{estimate.mean:{form}} ({estimate.ci_low:{form}} to {estimate.ci_high:{form}})"
+
+
+def judged(folder: Path, seed: int) -> EvalReport:
+    """All sides of one set and seed."""
+    qrels = read_qrels(folder / f"qrels-{seed}.trec")
+    groups = json.loads((folder / f"groups-{seed}.json").read_text(encoding="utf-8"))
+    paths = sorted(folder.glob(f"*-{seed}.trec"))
+    runs = [read_run(path, ScoreKind.FUSED, _DEPTH) for path in paths if not path.name.startswith("qrels-")]
+    ours = f"{OURS}-{seed}"
+    pairs = [(run.name, ours) for run in runs if run.name != ours]
+    return evaluate(runs, qrels, list(groups), groups, pairs, _DEPTH, seed)
+
+
+def _seeds(folder: Path) -> list[int]:
+    found = {int(path.stem.rsplit("-", 1)[1]) for path in folder.glob("crosstune-*.trec") if path.stem.count("-") == 1}
+    return sorted(found)
+
+
+if __name__ == "__main__":
+    main()

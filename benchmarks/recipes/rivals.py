@@ -1,0 +1,125 @@
+"""The field's recipes as their own projects recommend them, with their own library.
+
+Each takes train questions with answers and a time limit, and gives a ranking of the test questions. A recipe that is
+not done when its time is up stops there, with its learning rate schedule cut, as a user's would be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    CrossEncoder,
+    CrossEncoderTrainer,
+    CrossEncoderTrainingArguments,
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+from sentence_transformers.losses import MultipleNegativesRankingLoss
+from sentence_transformers.util import mine_hard_negatives
+from transformers import TrainerCallback
+
+from crosstune.bi_encoder import SentenceTransformerEmbedder
+from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
+from crosstune.progress import silent
+from crosstune.recipes.choose import score_run
+from crosstune.recipes.prepare import Prepared, queries_of, select
+from crosstune.retrieval import Dense
+from crosstune.scoring import TorchScorer, rerank
+from crosstune.types import Run
+
+_MAX_LENGTH = 256
+
+
+class _Deadline(TrainerCallback):  # type: ignore[misc]
+    """Stops training when the time is up."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._end = time.monotonic() + limit_s
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        control.should_training_stop |= time.monotonic() > self._end
+        return control
+
+
+def _pairs(prepared: Prepared) -> list[tuple[str, str]]:
+    collection = prepared.collection
+    return [
+        (collection.queries[q].text, collection.passages[p].full_text)
+        for q in prepared.splits.train
+        for p in sorted(collection.relevant(q))
+    ]
+
+
+def st_bi_encoder(prepared: Prepared, limit_s: float, folder: str) -> Run:
+    """sentence-transformers' bi-encoder recipe: MultipleNegativesRankingLoss, no repeated answers in a batch.
+
+    Batch 32, 2e-5 with 10% warm-up, up to 4 epochs. The index is embedded anew.
+    """
+    start = time.monotonic()
+    model = SentenceTransformer(str(resolve("embedded").path), device="cpu")
+    pairs = _pairs(prepared)
+    data = Dataset.from_dict({"anchor": [q for q, _ in pairs], "positive": [p for _, p in pairs]})
+    arguments = SentenceTransformerTrainingArguments(
+        folder, num_train_epochs=4, per_device_train_batch_size=32, learning_rate=2e-5, warmup_steps=0.1,
+        batch_sampler="no_duplicates", save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    trainer = SentenceTransformerTrainer(
+        model, arguments, data, loss=MultipleNegativesRankingLoss(model),
+        callbacks=[_Deadline(limit_s - (time.monotonic() - start))],
+    )  # fmt: skip
+    trainer.train()
+    model.save_pretrained(f"{folder}/model")
+    embedder = SentenceTransformerEmbedder(resolve(f"{folder}/model"))
+    test = queries_of(prepared.collection, prepared.splits.test)
+    return Dense(prepared.collection.passages, embedder).retrieve(test, prepared.candidates.depth)
+
+
+def st_cross_encoder(prepared: Prepared, limit_s: float, folder: str) -> Run:
+    """sentence-transformers' reranker recipe: BCE with five mined negatives, positives weighted by their number.
+
+    Batch 16, 2e-5 with 10% warm-up, one epoch, from the same bare encoder.
+    """
+    start = time.monotonic()
+    torch.manual_seed(0)
+    model = CrossEncoder(str(resolve("embedded").path), num_labels=1, device="cpu", max_length=_MAX_LENGTH)
+    pairs = _pairs(prepared)
+    data = mine_hard_negatives(
+        Dataset.from_dict({"query": [q for q, _ in pairs], "answer": [p for _, p in pairs]}),
+        SentenceTransformer(str(resolve("embedded").path), device="cpu"),
+        num_negatives=5, range_min=0, range_max=100, relative_margin=0.05, sampling_strategy="top",
+        output_format="labeled-pair", use_faiss=False, verbose=False,
+    )  # fmt: skip
+    arguments = CrossEncoderTrainingArguments(
+        folder, num_train_epochs=1, per_device_train_batch_size=16, learning_rate=2e-5, warmup_steps=0.1,
+        save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    loss = BinaryCrossEntropyLoss(model, pos_weight=torch.tensor(5.0))
+    trainer = CrossEncoderTrainer(
+        model, arguments, data, loss=loss, callbacks=[_Deadline(limit_s - (time.monotonic() - start))]
+    )
+    trainer.train()
+    model.save_pretrained(f"{folder}/model")
+    return _reranked(prepared, f"{folder}/model")
+
+
+def _reranked(prepared: Prepared, folder: str) -> Run:
+    """The untuned candidates in the order of a saved reranker's logits."""
+    checkpoint = Checkpoint(folder, resolve(folder).path, "", CheckpointKind.RERANKER)
+    scorer = TorchScorer(*load_reranker(checkpoint, dropout=0.0), _MAX_LENGTH, "bf16")
+    test = list(prepared.splits.test)
+    run = select(prepared.candidates, test)
+    logits, _ = score_run(scorer, prepared.collection, run, test, silent)
+    return rerank(run, logits, "reranked")
+
+
+RIVALS: dict[str, Callable[[Prepared, float, str], Run]] = {
+    "sentence-transformers bi-encoder (MNRL)": st_bi_encoder,
+    "sentence-transformers cross-encoder (BCE)": st_cross_encoder,
+}

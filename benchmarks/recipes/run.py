@@ -1,0 +1,98 @@
+"""One set, one side: python -m benchmarks.recipes.run SIDE DATA [--minutes 5] [--seed 0]
+
+SIDE is "crosstune" or a key of `RIVALS`; DATA a file or BEIR folder. Rankings of the test questions go to
+benchmarks/results/recipes/<set>/<side>-<seed>.trec with the judgments beside them, so that statistics can be redone;
+`python -m benchmarks.recipes.compare` makes the tables. The time is for training alone on the rivals' side and for the
+whole run, judging included, on ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from benchmarks.recipes.rivals import RIVALS
+from benchmarks.workload import ROOT
+from crosstune.data import read_qrels, read_run, write_qrels, write_run
+from crosstune.progress import silent
+from crosstune.recipes.prepare import Prepared, Stopwatch, first_stages, read_and_split
+from crosstune.recipes.run_folder import RunFolder
+from crosstune.recipes.settings import TuneSettings
+from crosstune.recipes.tune import tune
+from crosstune.types import Qrels, Run, ScoreKind
+
+RESULTS = ROOT / "benchmarks" / "results" / "recipes"
+OURS = "crosstune"
+
+
+def main() -> None:
+    """Run one side and write what it ranks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("side", choices=[OURS, *RIVALS])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--base", default=TuneSettings().base)
+    options = parser.parse_args()
+    settings = TuneSettings(seed=options.seed, base=options.base, budget_s=60 * options.minutes)
+    name = options.data.name if options.data.is_dir() else options.data.parent.name
+    target = RESULTS / name
+    target.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.side == OURS:
+            _ours(options.data, Path(temporary) / "run", settings, target)
+        else:
+            prepared = _prepare(options.data, settings, Path(temporary) / "run")
+            test, collection = prepared.splits.test, prepared.collection
+            groups = {query_id: prepared.splits.groups[query_id] for query_id in test}
+            _write_judgments({q: collection.qrels[q] for q in test}, groups, target, settings)
+            start = time.monotonic()
+            run = RIVALS[options.side](prepared, 60 * options.minutes, temporary)
+            _write(run, options.side, target, settings.seed)
+    note = {"side": options.side, "seed": options.seed, "minutes": options.minutes, "base": options.base}
+    with (target / "runs.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(note | {"took_min": round((time.monotonic() - start) / 60, 2)}) + "\n")
+
+
+def _prepare(data: Path, settings: TuneSettings, folder: Path) -> Prepared:
+    loaded, splits = read_and_split(data, settings, silent, print)
+    return first_stages(loaded, splits, settings, RunFolder(folder, {"recipe": "rival"}), Stopwatch(), silent, print)
+
+
+def _write_judgments(qrels: Qrels, groups: Mapping[str, str], target: Path, settings: TuneSettings) -> None:
+    write_qrels(qrels, target / f"qrels-{settings.seed}.trec")
+    (target / f"groups-{settings.seed}.json").write_text(json.dumps(groups), encoding="utf-8")
+
+
+def _ours(data: Path, out: Path, settings: TuneSettings, target: Path) -> None:
+    tune(data, out, settings, say=print)
+    splits = json.loads((out / "splits.json").read_text(encoding="utf-8"))
+    _write_judgments(read_qrels(out / "qrels.trec"), {q: splits["groups"][q] for q in splits["test"]}, target, settings)
+    for path in (out / "runs").glob("*.trec"):
+        untuned = path.stem in ("bm25", "dense", "hybrid")
+        side = OURS if path.stem == "shipped" else path.stem if untuned else f"{OURS} {path.stem}"
+        if not path.stem.startswith("ceiling"):
+            _write(read_run(path, ScoreKind.FUSED), side, target, settings.seed)
+
+
+def _write(run: Run, side: str, target: Path, seed: int) -> None:
+    path = target / _file(side, seed)
+    write_run(replace(run, name=path.stem), path)
+
+
+def _file(side: str, seed: int) -> str:
+    return f"{re.sub(r'[^a-z0-9]+', '-', side.lower()).strip('-')}-{seed}.trec"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Tuning the first stage: whose negative is what, how much of the tuning is kept, and what it is judged by."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from crosstune.bi_encoder import load_bi_encoder
+from crosstune.checkpoints import resolve
+from crosstune.recipes import retriever
+from crosstune.recipes.retriever import DevQuality, _Examples, average_weights
+from crosstune.types import Candidate, Collection, Passage, Query, Run, ScoreKind, Splits
+
+
+def prepared_of(corpus, **splits):
+    ids = {"train": (), "dev": (), "test": ()} | splits
+    run = Run(
+        "dense",
+        4,
+        ScoreKind.SIMILARITY,
+        {
+            query_id: tuple(Candidate(pid, 1.0 / rank, rank) for rank, pid in enumerate(list(corpus.passages)[::5], 1))
+            for query_id in ids["dev"]
+        },
+    )
+    return SimpleNamespace(
+        collection=corpus, splits=Splits(**ids, groups={q: q for q in corpus.queries}, seed=0), candidates=run
+    )
+
+
+def test_examples_know_other_answers_and_protected_ones():
+    texts = {"a": "reset the password by mail", "b": "a refund takes thirty days", "c": "see the billing page"}
+    collection = Collection(
+        {pid: Passage(pid, text) for pid, text in texts.items()},
+        {q: Query(q, q) for q in ("q1", "q2", "q3")},
+        {"q1": {"a": 1, "b": 1, "c": 0}, "q2": {"b": 1}, "q3": {"b": 2}},
+        "",
+    )
+    examples = _Examples(prepared_of(collection, train=("q1", "q2"), test=("q3",)))
+    assert examples.queries == ["q1", "q2"]
+    assert examples.passages == [texts["a"], texts["b"]]  # c answers nothing
+    assert [(e.query, e.positive, e.negatives, set(e.never)) for e in examples.all] == [
+        (0, 0, (), {0, 1}),
+        (0, 1, (), {0, 1}),
+        (1, 1, (), {1}),
+    ]
+    assert examples.protected == {1}  # b answers the test question
+
+
+def test_averaged_weights_by_hand():
+    own, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    with torch.no_grad():
+        own.weight[:], own.bias[:] = torch.tensor([[4.0, 8.0]]), 1.0
+        other.weight[:], other.bias[:] = torch.tensor([[0.0, -8.0]]), 3.0
+    average_weights(own, other, 0.75)
+    assert own.weight.tolist() == [[3.0, 4.0]]
+    assert own.bias.tolist() == [1.5]
+
+
+def test_dev_quality_is_that_of_the_candidates_ordered_by_cosine(corpus, bare_bert):
+    dev = tuple(corpus.queries)
+    model = load_bi_encoder(resolve(str(bare_bert)), "cpu")
+    passage_ids = list(corpus.passages)[::5]  # the four that answer: one of them is right for each question
+    cosines = (
+        model.encode([q.text for q in corpus.queries.values()], normalize_embeddings=True)
+        @ model.encode([corpus.passages[pid].text for pid in passage_ids], normalize_embeddings=True).T
+    )
+    expected = []
+    for row, query_id in zip(cosines, dev, strict=True):
+        (right,) = (i for i, pid in enumerate(passage_ids) if corpus.qrels[query_id].get(pid, 0) == 2)
+        rank = 1 + int((row > row[right]).sum())
+        # Two relevant passages of relevance 2 and 1, the second of them never a candidate.
+        expected.append(2 / np.log2(rank + 1) / (2 + 1 / np.log2(3)))
+    assert DevQuality(prepared_of(corpus, dev=dev))(model) == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize(("tuned", "half", "share"), [(0.8, 0.7, 1.0), (0.7, 0.8, 0.5), (0.7, 0.7, 0.5)])
+def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, half, share):
+    qualities = iter([tuned, half])
+    monkeypatch.setattr(retriever, "DevQuality", lambda prepared: lambda model: next(qualities))
+    remembered = {}
+    folder = SimpleNamespace(
+        training=tmp_path, recall=remembered.get, remember=lambda **values: remembered.update(values)
+    )
+    moved = tmp_path / "tuned"
+    model = load_bi_encoder(resolve(str(bare_bert)), "cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    model.save_pretrained(str(moved))
+    settings = SimpleNamespace(embedder=str(bare_bert))
+    found, path = retriever._average(None, moved, settings, folder)
+    assert found == share
+    base, kept = (load_bi_encoder(resolve(str(p)), "cpu").state_dict() for p in (bare_bert, path))
+    name = next(name for name in base if name.endswith("word_embeddings.weight"))
+    torch.testing.assert_close(kept[name], base[name] + share)
+    # A continued run decides nothing anew.
+    assert retriever._average(None, moved, settings, folder) == (share, path)
