@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,12 +47,12 @@ class _Judged:
         runs: Row name -> ranking of the test questions, in table order.
         baselines: Rows that the shipped ranking must beat: the untuned first stage that does best on test itself, and
             the base reranker.
-        contenders: Rows that are compared with them, the shipped one first.
+        comparisons: (baseline, row): the shipped row with each baseline, then the tuned parts.
     """
 
     runs: Mapping[str, Run]
     baselines: tuple[str, ...]
-    contenders: tuple[str, ...]
+    comparisons: tuple[tuple[str, str], ...]
 
 
 def judge(
@@ -75,12 +75,12 @@ def judge(
     say(choice.sentence())
     with stopwatch.stage("judge on test"):
         runs = _test_runs(tuned, prepared, choice, scorer, parts, progress)
-        judged = _Judged(runs, _baselines(runs, prepared), _contenders(runs, tuned))
-        pairs = [(baseline, row) for row in judged.contenders for baseline in judged.baselines]
+        baselines = _baselines(runs, prepared)
+        judged = _Judged(runs, baselines, _comparisons(runs, baselines, tuned))
         splits = prepared.splits
         evaluation = evaluate(
-            list(runs.values()), prepared.collection.qrels, splits.test, splits.groups, pairs, settings.depth,
-            settings.seed,
+            list(runs.values()), prepared.collection.qrels, splits.test, splits.groups, judged.comparisons,
+            settings.depth, settings.seed,
         )  # fmt: skip
     report = _report(tuned, prepared, choice, evaluation, judged)
     _write(report, runs, tuned, choice, prepared, folder)
@@ -147,8 +147,8 @@ def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:
     return (max(means, key=lambda name: means[name]), *(("base",) if "base" in runs else ()))
 
 
-def _contenders(runs: Mapping[str, Run], tuned: Tuned) -> tuple[str, ...]:
-    """Rows whose difference to the baselines is shown: what is shipped, and each part on its own.
+def _comparisons(runs: Mapping[str, Run], baselines: Sequence[str], tuned: Tuned) -> tuple[tuple[str, str], ...]:
+    """What is shown beside the verdict's own: each tuned part against the first stage, the reranker against its base.
 
     Few, since a p-value is corrected for every one of them: no row that ranks as the shipped one does, and rerankers
     over the untuned index alone.
@@ -157,7 +157,8 @@ def _contenders(runs: Mapping[str, Run], tuned: Tuned) -> tuple[str, ...]:
     if tuned.first_stage is not None:
         parts.insert(0, tuned.first_stage.chosen)
     shown = [name for name in parts if name in runs and runs[name].candidates != runs["shipped"].candidates]
-    return ("shipped", *shown)
+    pairs = [(baseline, "shipped") for baseline in baselines] + [(baselines[0], name) for name in shown]
+    return (*pairs, *(("base", name) for name in shown if name == "tuned reranker" and "base" in runs))
 
 
 def _report(tuned: Tuned, prepared: Prepared, choice: Choice, evaluation: EvalReport, judged: _Judged) -> TuneReport:
