@@ -9,7 +9,7 @@ import torch
 from crosstune.bi_encoder import load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.recipes import retriever
-from crosstune.recipes.retriever import DevQuality, _Examples, average_weights
+from crosstune.recipes.retriever import DevQuality, _Examples, average_weights, n_possible_negatives
 from crosstune.types import Candidate, Collection, Passage, Query, Run, ScoreKind, Splits
 
 
@@ -46,6 +46,7 @@ def test_examples_know_other_answers_and_protected_ones():
         (1, 1, (), {1}),
     ]
     assert examples.protected == {1}  # b answers the test question
+    assert n_possible_negatives(prepared_of(collection, train=("q1", "q2"), test=("q3",))) == 1  # a
 
 
 def test_averaged_weights_by_hand():

@@ -247,6 +247,16 @@ def test_the_first_stage_is_left_alone_where_the_embedder_cannot_read(done, sett
     assert "tuned dense" not in [row["name"] for row in result.report["table"]]
 
 
+def test_answers_that_all_belong_to_test_questions_cannot_tune_a_first_stage(done, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "n_possible_negatives", lambda prepared: 1)
+    with pytest.raises(ConfigError, match="none of them may be a negative"):
+        recipe.tune(done.file, tmp_path / "both", settings)
+    monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)
+    result = recipe.tune(done.file, tmp_path / "auto", replace(settings, stages="auto"))
+    assert any("the first stage cannot be tuned" in note for note in result.report["notes"])
+    assert "tuned dense" not in [row["name"] for row in result.report["table"]]
+
+
 def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, settings, tmp_path, monkeypatch):
     # 28 questions with 10 to 14 candidates of about 12 tokens at 1 token a second: over an hour.
     monkeypatch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1.0))

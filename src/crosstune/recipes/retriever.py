@@ -228,6 +228,16 @@ def _ranked(
     )
 
 
+def n_possible_negatives(prepared: Prepared) -> int:
+    """How many answers of train questions answer no dev or test question: only these may be anybody's negative."""
+    collection, splits = prepared.collection, prepared.splits
+    train, held_out = (
+        {passage_id for query_id in query_ids for passage_id in collection.relevant(query_id)}
+        for query_ids in (splits.train, splits.dev + splits.test)
+    )
+    return len(train - held_out)
+
+
 class _Examples:
     """Question-answer pairs of the train split, with who must not be whose negative."""
 

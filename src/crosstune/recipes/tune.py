@@ -11,6 +11,7 @@ import numpy as np
 
 from crosstune.checkpoints import Checkpoint, CheckpointKind
 from crosstune.data import near_duplicate_passages
+from crosstune.errors import ConfigError
 from crosstune.evaluation import HEADLINE, per_query
 from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
 from crosstune.pair_encoding import PairEncoder
@@ -19,7 +20,7 @@ from crosstune.recipes.choose import Tuned, TunedReranker, score_run
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.measure import BATCH_GROUPS, CLOSING_S, Measured, measure
 from crosstune.recipes.prepare import Prepared, Say, select, unheard
-from crosstune.recipes.retriever import TunedFirstStage, tune_first_stage
+from crosstune.recipes.retriever import TunedFirstStage, n_possible_negatives, tune_first_stage
 from crosstune.recipes.run import load_base, run_recipe
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
@@ -110,6 +111,15 @@ class _Stages:
             return None
         if stages == "auto" and self._prepared.similarity is None:
             self._explain("The embedder cannot read this language, so the first stage was not tuned.", notes)
+            return None
+        if n_possible_negatives(self._prepared) < 2:
+            reason = (
+                "The answers to train questions all answer dev or test questions too, so none of them may be a "
+                "negative, and the first stage cannot be tuned"
+            )
+            if stages != "auto":
+                raise ConfigError(f"{reason}; use --stages reranker, or splits that do not share their answers")
+            self._explain(f"{reason}.", notes)
             return None
         share = _WHOLE_SHARE if stages == "retriever" else _FIRST_STAGE_SHARE
         budget_s = share * self._left_s()
