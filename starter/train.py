@@ -24,7 +24,7 @@ from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
 from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
 from crosstune.data import load, near_duplicate_passages, split, splits_from_user
 from crosstune.data.settings import SplitSettings
-from crosstune.evaluation import HEADLINE, per_query
+from crosstune.evaluation import headline_mean
 from crosstune.mining import MiningSettings, mine
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import silent
@@ -93,7 +93,7 @@ def dev_scores(sources: Sequence[Source], model: Any, tokenizer: Any) -> dict[st
         dev = list(source.dev.candidates)
         logits, _ = score_run(scorer, source.collection, source.dev, dev, silent)
         run = rerank(source.dev, logits, "dev")
-        found[source.name] = float(np.mean(per_query(run, source.collection.qrels, dev, (HEADLINE,))[HEADLINE]))
+        found[source.name] = headline_mean(run, source.collection.qrels, dev)
     return found
 
 

@@ -30,10 +30,8 @@ def main() -> None:
             by_side = {c.baseline: c.delta for c in report.comparisons if c.measure == HEADLINE}
             for row in report.table:
                 figure, delta = row.measures[HEADLINE], by_side.get(row.name)
-                against = (
-                    "" if delta is None else f"  ours {delta.mean:+.3f} ({delta.ci_low:+.3f} to {delta.ci_high:+.3f})"
-                )
-                print(f"  {row.name:48} {figure.mean:.3f} ({figure.ci_low:.3f} to {figure.ci_high:.3f}){against}")
+                against = "" if delta is None else f"  ours {_figure(delta, '+.3f')}"
+                print(f"  {row.name:48} {_figure(figure, '.3f')}{against}")
             for side, delta in by_side.items():
                 differences.setdefault(side, []).append(delta.mean)
     print("\nmean of the differences over sets and seeds")

@@ -104,3 +104,8 @@ def _require_relevant(qrels: Qrels, query_ids: Sequence[str]) -> None:
             f"{len(without)} of {len(query_ids)} queries have no relevant passage and can't be scored, "
             f'the first is "{without[0]}"; leave them out of the evaluated queries and report their number'
         )
+
+
+def headline_mean(run: Run, qrels: Qrels, query_ids: Sequence[str]) -> float:
+    """Mean of the measure that decides over these questions; a question that the run lacks scores 0."""
+    return float(np.mean(per_query(run, qrels, query_ids, (HEADLINE,))[HEADLINE]))

@@ -13,18 +13,16 @@ from scipy.stats import spearmanr
 from crosstune.checkpoints import Checkpoint, CheckpointKind
 from crosstune.errors import ConfigError
 from crosstune.evaluation import (
-    HEADLINE,
     check_losses,
     check_scores,
     check_truncation,
     fit_calibration,
     fresh_head,
-    per_query,
+    headline_mean,
 )
-from crosstune.language import detect_language
 from crosstune.lexical import LexicalIndex, remembering
 from crosstune.progress import Progress, silent
-from crosstune.recipes.prepare import LANGUAGE_SAMPLE, Prepared, Similarity, select
+from crosstune.recipes.prepare import Prepared, Similarity, main_language, select
 from crosstune.recipes.retriever import TunedFirstStage
 from crosstune.scoring import (
     BatchScorer,
@@ -137,15 +135,14 @@ def pipeline_sentence(fusion: Fusion) -> str:
     """A pipeline in words: what orders whose candidates."""
     if set(fusion.weights) == {Part.FIRST_STAGE}:
         return f"{fusion.first_stage} as it is"
-    total = sum(fusion.weights.values())
     names = {
         Part.CROSS_ENCODER: "the cross-encoder's logit",
         Part.BI_ENCODER: "the tuned bi-encoder's cosine",
         Part.LEXICAL: "shared words (BM25)",
         Part.FIRST_STAGE: f"the score of {fusion.first_stage}",
     }
-    parts = [names[part] for part in fusion.weights] if total else ["nothing"]
-    return f"{' + '.join(parts)} over the candidates of {fusion.first_stage}"
+    parts = " + ".join(names[part] for part in fusion.weights)
+    return f"{parts} over the candidates of {fusion.first_stage}"
 
 
 class PartScores:
@@ -162,8 +159,7 @@ class PartScores:
     def __init__(self, collection: Collection, cosines: Similarity | None) -> None:
         self._cosines = cosines
         self._collection = collection
-        texts = [passage.text for passage in list(collection.passages.values())[:LANGUAGE_SAMPLE]]
-        self.language = detect_language(texts)
+        self.language = main_language(collection)
         self._cut = remembering(self.language)
 
     def __call__(self, run: Run, query_ids: Sequence[str], logits: Logits | None) -> dict[str, dict[Part, Any]]:
@@ -257,14 +253,14 @@ def choose_on_dev(
             found, health = _calibrated(logits[0], runs[0], qrels, health)
             calibration = found or UNCALIBRATED
     as_it_is = Fusion(prepared.chosen, {Part.FIRST_STAGE: 1.0}, parts.language.code, None)
-    scores = [(_quality(runs[0], qrels, dev), as_it_is)]
+    scores = [(headline_mean(runs[0], qrels, dev), as_it_is)]
     fusions: dict[str, Fusion] = {}
     dev_scores: dict[str, float] = {}
     for i, run in enumerate(runs):
         of_parts = parts(run, dev, None if logits is None else logits[i])
         fusion, fused, health = _fit(run, of_parts, qrels, parts.language.code, health)
         fusions[run.name] = fusion
-        dev_scores[run.name] = _quality(rerank(run, fused, "dev"), qrels, dev)
+        dev_scores[run.name] = headline_mean(rerank(run, fused, "dev"), qrels, dev)
         scores.append((dev_scores[run.name], fusion))
     _, best = max(scores, key=lambda scored: scored[0])  # the first of equals
     precision = "fp32" if scorer is None else scorer.precision
@@ -290,15 +286,18 @@ def _fit(
     labels = {q: np.array([qrels[q].get(c.passage_id, 0) for c in run.candidates.get(q, ())]) for q in parts}
     weights = fit_weights(parts, {q: relevance > 0 for q, relevance in labels.items()})
     if not weights:
-        return Fusion(run.name, {Part.FIRST_STAGE: 1.0}, language, None), first_stage_scores(run, list(parts)), health
-    fused = {q: fuse(of_query, weights) for q, of_query in parts.items()}
+        as_it_is = {Part.FIRST_STAGE: 1.0}
+        return Fusion(run.name, as_it_is, language, None), join(run, parts, as_it_is), health
+    fused = join(run, parts, weights)
     calibration, health = _calibrated(fused, run, qrels, health)
     return Fusion(run.name, weights, language, calibration), fused, health
 
 
-def first_stage_scores(run: Run, query_ids: Sequence[str]) -> Logits:
-    """A run's own scores, standardised within each question."""
-    return {q: standardised(np.array([c.score for c in run.candidates.get(q, ())])) for q in query_ids}
+def join(run: Run, parts: Mapping[str, Mapping[Part, NDArray[np.float64]]], weights: Mapping[Part, float]) -> Logits:
+    """Fused scores of a run's candidates; of the first stage alone, its own, whether it is among the parts or not."""
+    if set(weights) == {Part.FIRST_STAGE}:
+        return {q: standardised(np.array([c.score for c in run.candidates.get(q, ())])) for q in parts}
+    return {q: fuse(of_query, weights) for q, of_query in parts.items()}
 
 
 def _calibrated(
@@ -311,7 +310,3 @@ def _calibrated(
     except ConfigError as error:
         finding = HealthFinding("not-calibrated", False, f"Probabilities could not be calibrated: {error}")
         return None, health if finding in health else (*health, finding)
-
-
-def _quality(run: Run, qrels: Any, query_ids: Sequence[str]) -> float:
-    return float(np.mean(per_query(run, qrels, query_ids, (HEADLINE,))[HEADLINE]))

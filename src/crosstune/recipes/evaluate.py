@@ -10,14 +10,15 @@ from pathlib import Path
 from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
 from crosstune.bundle import ModelBundle
 from crosstune.checkpoints import EMBEDDED, resolve
-from crosstune.data import read_beir, write_run
+from crosstune.data import read_beir
 from crosstune.errors import ConfigError
 from crosstune.evaluation import ceiling, evaluate
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Retriever
-from crosstune.recipes.choose import PartScores, first_stage_scores, score_run
+from crosstune.recipes.choose import PartScores, join, score_run
 from crosstune.recipes.prepare import Similarity, make_first_stages, queries_of
-from crosstune.scoring import Reranker, fuse, rerank
+from crosstune.recipes.run_folder import write_runs
+from crosstune.scoring import Reranker, rerank
 from crosstune.types import Collection, EvalReport, Part, Run, ScoreKind
 
 
@@ -66,10 +67,7 @@ def evaluate_model(
     runs |= _reranked(reranker, collection, runs[chosen], cosines, query_ids, progress)
     runs["ceiling"] = ceiling(runs[chosen], collection.qrels, "ceiling")
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, run in runs.items():
-            tag = name.replace(" ", "-")  # a TREC line is cut at its blanks
-            write_run(replace(run, name=tag), out / f"{tag}.trec")
+        write_runs(runs, out)
     comparisons = [(chosen, name) for name in runs if name in ("tuned reranker", "shipped")]
     return evaluate(list(runs.values()), collection.qrels, query_ids, {q: q for q in query_ids}, comparisons, depth)
 
@@ -118,8 +116,6 @@ def _reranked(
     foreign = fusion is not None and Part.FIRST_STAGE in fusion.weights and fusion.first_stage != candidates.name
     if fusion is not None and not (foreign and logits is not None):
         parts = PartScores(collection, cosines)(candidates, query_ids, logits)
-        fused = {q: fuse(of_query, fusion.weights) for q, of_query in parts.items()}
-        if set(fusion.weights) == {Part.FIRST_STAGE}:
-            fused = first_stage_scores(candidates, query_ids)
+        fused = join(candidates, parts, fusion.weights)
         shipped = rerank(candidates, fused, "shipped", ScoreKind.FUSED)
     return rows | {"shipped": replace(shipped, name="shipped")}

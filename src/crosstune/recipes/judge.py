@@ -9,12 +9,11 @@ import numpy as np
 
 from crosstune.bundle import ModelBundle, save_bundle
 from crosstune.checkpoints import CheckpointKind, load_reranker
-from crosstune.data import write_run
 from crosstune.evaluation import (
     HEADLINE,
     ceiling,
     evaluate,
-    per_query,
+    headline_mean,
     verdict,
     verdict_sentence,
 )
@@ -25,18 +24,18 @@ from crosstune.recipes.choose import (
     PartScores,
     Tuned,
     choose_on_dev,
-    first_stage_scores,
+    join,
     pipeline_sentence,
     score_run,
     score_runs,
     scorer_for,
 )
 from crosstune.recipes.prepare import Prepared, Say, select
-from crosstune.recipes.run_folder import RunFolder, package_versions
+from crosstune.recipes.run_folder import RunFolder, package_versions, write_runs
 from crosstune.recipes.settings import TuneSettings
 from crosstune.report import TuneReport, pick_examples, pick_unjudged, write_html, write_json
-from crosstune.scoring import TorchScorer, best_device, fuse, rerank
-from crosstune.types import EvalReport, Part, Run, ScoreKind
+from crosstune.scoring import TorchScorer, best_device, rerank
+from crosstune.types import EvalReport, Run, ScoreKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +111,7 @@ def _test_runs(
         if logits is not None and usable:
             rows[f"tuned reranker{where}"] = rerank(run, logits[i], f"tuned reranker{where}")
         of_parts = parts(run, test, logits[i] if logits is not None and usable and choice.healthy else None)
-        weights = choice.fusions[run.name].weights
-        fused = {q: fuse(of_query, weights) for q, of_query in of_parts.items()}
-        if set(weights) == {Part.FIRST_STAGE}:
-            fused = first_stage_scores(run, test)
+        fused = join(run, of_parts, choice.fusions[run.name].weights)
         rows[f"tuned composite{where}"] = rerank(run, fused, f"tuned composite{where}", ScoreKind.FUSED)
         if choice.fusion == choice.fusions[run.name]:
             shipped = rows[f"tuned composite{where}"]
@@ -140,10 +136,7 @@ def _base_row(tuned: Tuned, choice: Choice, prepared: Prepared, run: Run, progre
 def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:
     """What the shipped ranking must beat: the untuned first stage that is best on test itself, and the base."""
     qrels, test = prepared.collection.qrels, prepared.splits.test
-    means = {
-        name: float(np.mean(per_query(runs[name], qrels, test, (HEADLINE,))[HEADLINE]))
-        for name in prepared.first_stages
-    }
+    means = {name: headline_mean(runs[name], qrels, test) for name in prepared.first_stages}
     return (max(means, key=lambda name: means[name]), *(("base",) if "base" in runs else ()))
 
 
@@ -239,10 +232,7 @@ def _write(
     prepared: Prepared,
     folder: RunFolder,
 ) -> None:
-    folder.runs.mkdir(exist_ok=True)
-    for name, run in runs.items():
-        tag = name.replace(" ", "-")  # a TREC line is cut at its blanks
-        write_run(replace(run, name=tag), folder.runs / f"{tag}.trec")
+    write_runs(runs, folder.runs)
     _save_models(report, tuned, choice, prepared, folder)
     write_json(report, folder.path / "report.json")
     write_html(report, folder.path / "report.html")

@@ -25,7 +25,7 @@ from crosstune.data import (
 )
 from crosstune.evaluation import HEADLINE, per_query, smallest_detectable_gain
 from crosstune.files import write_json
-from crosstune.language import detect_language
+from crosstune.language import Language, detect_language
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Embedder, Retriever
 from crosstune.recipes.check import language_advice, unknown_share
@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 Similarity = Callable[[str, Sequence[str]], NDArray[np.float64]]
 # Mining looks deeper than judging, for its mid-rank band.
 MINING_DEPTH = 100
-LANGUAGE_SAMPLE = 2000
+_LANGUAGE_SAMPLE = 2000
 
 
 def unheard(message: str) -> None:
@@ -171,8 +171,12 @@ def make_first_stages(
 
 def make_bm25(collection: Collection) -> BM25:
     """BM25 over a collection's passages, in the language that they are in."""
-    sample = [passage.text for passage in list(collection.passages.values())[:LANGUAGE_SAMPLE]]
-    return BM25(collection.passages, detect_language(sample))
+    return BM25(collection.passages, main_language(collection))
+
+
+def main_language(collection: Collection) -> Language:
+    """The language that most passages are in."""
+    return detect_language([passage.text for passage in list(collection.passages.values())[:_LANGUAGE_SAMPLE]])
 
 
 def write_split(prepared: Prepared, folder: RunFolder) -> None:

@@ -18,7 +18,7 @@ from crosstune.bi_encoder import (
 )
 from crosstune.checkpoints import Checkpoint, quiet_transformers, resolve
 from crosstune.data import near_duplicate_passages
-from crosstune.evaluation import HEADLINE, per_query
+from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.progress import Progress
 from crosstune.recipes.prepare import (
     MINING_DEPTH,
@@ -184,7 +184,7 @@ class DevQuality:
             for query_id, query in zip(query_ids, queries, strict=True)
         }
         run = rerank(self._run, cosines, "dev")
-        return float(np.mean(per_query(run, self._collection.qrels, query_ids, (HEADLINE,))[HEADLINE]))
+        return headline_mean(run, self._collection.qrels, query_ids)
 
     def _embed(self, encode: Callable[..., Any], texts: list[str]) -> Any:
         return encode(texts, normalize_embeddings=True, show_progress_bar=False)
@@ -296,5 +296,4 @@ def _learning_rate(model: Any) -> float:
 
 
 def _dev_quality(run: Run, prepared: Prepared) -> float:
-    dev = prepared.splits.dev
-    return float(np.mean(per_query(run, prepared.collection.qrels, dev, (HEADLINE,))[HEADLINE]))
+    return headline_mean(run, prepared.collection.qrels, prepared.splits.dev)

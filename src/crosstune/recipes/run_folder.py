@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from crosstune.data import write_run
 from crosstune.errors import ConfigError
 from crosstune.files import write_json
+from crosstune.types import Run
 
 _FORMAT = 1
 _PACKAGES = ("crosstune", "torch", "transformers", "sentence-transformers", "bm25s", "numpy", "scipy")
@@ -138,3 +141,11 @@ def package_versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def write_runs(runs: Mapping[str, Run], folder: Path) -> None:
+    """Write rankings as TREC files, a row's name with hyphens for blanks: a TREC line is cut at its blanks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, run in runs.items():
+        tag = name.replace(" ", "-")
+        write_run(replace(run, name=tag), folder / f"{tag}.trec")

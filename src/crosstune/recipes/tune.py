@@ -12,7 +12,7 @@ import numpy as np
 from crosstune.checkpoints import Checkpoint, CheckpointKind
 from crosstune.data import near_duplicate_passages
 from crosstune.errors import ConfigError
-from crosstune.evaluation import HEADLINE, per_query
+from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import Progress, silent
@@ -228,7 +228,7 @@ class DevCheck:
         if not all(np.isfinite(scores).all() for scores in logits.values()):
             return 0.0
         run = rerank(self._run, logits, "dev")
-        return float(np.mean(per_query(run, self._qrels, self._query_ids, (HEADLINE,))[HEADLINE]))
+        return headline_mean(run, self._qrels, self._query_ids)
 
 
 def _mine(

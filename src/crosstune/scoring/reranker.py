@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.bundle import ModelBundle, load_bundle
-from crosstune.checkpoints import resolve
+from crosstune.checkpoints import Checkpoint, CheckpointKind
 from crosstune.errors import BundleError, ConfigError, MissingExtraError
 from crosstune.extras import require
 from crosstune.language import language_of
@@ -263,5 +263,7 @@ class Reranker:
         except MissingExtraError as error:
             self.missing[Part.BI_ENCODER] = str(error)
             return None
+        folder = self.bundle.bi_encoder
+        checkpoint = Checkpoint(str(folder), folder, "", CheckpointKind.ENCODER)
         # float32, so that scores are the same on every machine.
-        return CosineScorer(SentenceTransformerEmbedder(resolve(str(self.bundle.bi_encoder)), precision="fp32"))
+        return CosineScorer(SentenceTransformerEmbedder(checkpoint, precision="fp32"))
