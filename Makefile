@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,parquet,onnx,openvino]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,parquet,onnx,openvino,redis,documents,search,llm,mcp]" --group dev
 	touch $(STAMP)
 
 demo: setup ## tune a reranker on examples/helpdesk.csv, offline, and print the verdict

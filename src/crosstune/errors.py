@@ -7,10 +7,12 @@ CrosstuneError                 something a person can put right; the message say
 ├── CheckpointError            a base model cannot be found, read or used
 ├── ParityError                an export does not rank as the model does (export/parity.py)
 ├── BundleError                a saved model folder is missing, damaged or of another kind
+├── StoreError                 an index cannot be reached, read or written (retrieval/stores)
+├── LlmError                   the language model's endpoint does not answer as it should (llm)
 └── MissingExtraError          an optional dependency is not installed (extra)
 
-The command line turns `ConfigError`, `DataError`, `LeakageError`, `CheckpointError`, `BundleError` and
-`MissingExtraError` into exit code 2 and anything else into exit code 1.
+The command line turns `ConfigError`, `DataError`, `LeakageError`, `CheckpointError`, `BundleError`,
+`StoreError`, `LlmError` and `MissingExtraError` into exit code 2 and anything else into exit code 1.
 """
 
 from __future__ import annotations
@@ -54,6 +56,14 @@ class CheckpointError(CrosstuneError):
 
 class BundleError(CrosstuneError):
     """A saved model folder is missing, damaged or of another kind."""
+
+
+class StoreError(CrosstuneError):
+    """An index of passages cannot be reached, read or written; the message names it and never its password."""
+
+
+class LlmError(CrosstuneError):
+    """The language model's endpoint cannot be reached, refuses, or does not answer in the agreed form."""
 
 
 class MissingExtraError(CrosstuneError):

@@ -40,13 +40,35 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where in the user's documents a passage was cut.
+
+    Attributes:
+        document_id: For example "handbook.md", or "faq.csv#12" for a table's data row 12.
+        position: Place among the document's passages, from 0.
+        start, end: Characters of the document's text, end excluded; neighbours may overlap.
+    """
+
+    document_id: str
+    position: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
-    """The unit that is retrieved and scored: an answer, or a chunk of a document."""
+    """The unit that is retrieved and scored: an answer, or a chunk of a document.
+
+    Attributes:
+        title: Of a chunk the headings above it.
+        origin: Where a chunk was cut; None for a passage that stands alone.
+    """
 
     passage_id: str
     text: str
     title: str = ""
     metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
+    origin: Origin | None = None
 
     @property
     def full_text(self) -> str:
@@ -116,6 +138,72 @@ class Run:
     depth: int
     score_kind: ScoreKind
     candidates: Mapping[str, tuple[Candidate, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a passage's metadata must be to be found.
+
+    Attributes:
+        field: Name of an indexed metadata field.
+        operator: "=" or "!=" for any field, "<", "<=", ">", ">=" for numbers.
+        values: With "=" any of them will do, with "!=" none may be there; one value with the others.
+    """
+
+    field: str
+    operator: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """What an index is made with. Vectors of indexes with different specs cannot be mixed.
+
+    Attributes:
+        embedder: Identity of the embedder, `Embedder.name`.
+        embedder_source: What to load it from: "embedded", a hub id or a folder.
+        dimensions: Of a vector.
+        language: ISO 639 code, for stemming and stop words of text search.
+        chunk_tokens, overlap_tokens: How documents were cut.
+        fields: Metadata that can be searched by: name -> "tag" or "numeric".
+    """
+
+    embedder: str
+    embedder_source: str
+    dimensions: int
+    language: str
+    chunk_tokens: int
+    overlap_tokens: int
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A passage that a store found. A higher score is better."""
+
+    passage: Passage
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that a search returns.
+
+    Attributes:
+        rank: From 1, after reranking.
+        first_stage_rank, first_stage_score: What the first stage said of it.
+        score: The reranker's; None without a reranker, or when a deadline came before the passage.
+        probability: Calibrated probability that the passage answers; None where it is not known.
+        answers: Whether the probability reaches the no-answer threshold.
+    """
+
+    passage: Passage
+    rank: int
+    first_stage_rank: int
+    first_stage_score: float
+    score: float | None
+    probability: float | None
+    answers: bool
 
 
 @dataclass(frozen=True, slots=True)

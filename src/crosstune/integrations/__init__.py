@@ -1,0 +1,1 @@
+"""crosstune inside other frameworks: one short file for each, imported only when used."""

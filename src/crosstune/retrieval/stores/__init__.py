@@ -1,0 +1,1 @@
+"""Indexes of passages: in a folder, or in Redis; one contract (`protocols.Store`)."""
