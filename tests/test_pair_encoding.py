@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tokenizers
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, processors
 
 from crosstune.errors import CheckpointError, ConfigError
-from crosstune.pair_encoding import PairEncoder, length_batches
+from crosstune.pair_encoding import PairEncoder, length_batches, longest_pair
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert")
 SHORT, LONG = "reset my password", "a refund is paid to your card after thirty days " * 12
@@ -217,3 +219,17 @@ class TestLengthBatches:
         assert [batch.tolist() for batch in length_batches([5, 2, 9, 2], 10)] == [[2], [0, 1], [3]]
         assert length_batches([], 10) == []
         assert np.concatenate(length_batches([3, 3, 3], 100)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        # bge-reranker-base: positions 2 to 513 are used.
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
+        ({"model_type": "modernbert", "max_position_embeddings": 8192, "pad_token_id": 3}, 512),
+        ({"model_type": "bert", "max_position_embeddings": 130, "pad_token_id": 0}, 130),
+    ],
+)
+def test_longest_pair(config: dict[str, object], expected: int) -> None:
+    assert longest_pair(SimpleNamespace(**config), 512) == expected

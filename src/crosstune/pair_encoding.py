@@ -203,3 +203,10 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> list[NDArray[np.i
         batches.append(order[start : start + size])
         start += size
     return batches
+
+
+def longest_pair(config: Any, limit: int) -> int:
+    """Most tokens of a pair: the limit, or less for a model that has fewer positions."""
+    # RoBERTa's family counts positions from behind the padding index: these first ones are never used.
+    unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    return int(min(limit, config.max_position_embeddings - unused))

@@ -21,7 +21,6 @@ from crosstune.errors import ConfigError
 from crosstune.recipes import blog, choose, prepare
 from crosstune.recipes.blog import BLOG_BASE, example_pairs, train_qa_dict, tune_blog
 from crosstune.recipes.finished import FinishedRun
-from crosstune.recipes.run import longest_pair
 from crosstune.recipes.settings import TuneSettings
 from crosstune.training import Throughput
 from crosstune.types import Collection, Passage, Query, Splits, Verdict
@@ -287,20 +286,6 @@ def test_example_pairs_leave_out_the_questions_other_answers() -> None:
     ]
     shown = [(pair.query, pair.passage, pair.label) for pair in example_pairs(pairs)]
     assert shown == [("q", "right", 1), ("q", "wrong", 0), ("q", "o", 0)]
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        # bge-reranker-base: positions 2 to 513 are used.
-        ({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
-        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
-        ({"model_type": "modernbert", "max_position_embeddings": 8192, "pad_token_id": 3}, 512),
-        ({"model_type": "bert", "max_position_embeddings": 130, "pad_token_id": 0}, 130),
-    ],
-)
-def test_longest_pair(config: dict[str, object], expected: int) -> None:
-    assert longest_pair(SimpleNamespace(**config), 512) == expected
 
 
 def test_a_fresh_head_that_learnt_nothing_is_said_and_not_shipped(

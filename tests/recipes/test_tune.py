@@ -195,24 +195,36 @@ def test_a_stopped_run_continues_and_ends_like_one_that_was_not_stopped(done, se
     np.testing.assert_allclose(figures[0], figures[1], atol=1e-6)
 
 
-def test_a_model_that_learnt_nothing_is_named_judged_and_not_saved(done, settings, tmp_path):
+def _holds_the_base(model, bert):
+    """Whether a saved model's cross-encoder has the weights of the base, and says so."""
+    from safetensors.numpy import load_file
+
+    saved, base = (load_file(folder / "model.safetensors") for folder in (model, bert))
+    manifest = json.loads((model / "crosstune.json").read_text(encoding="utf-8"))
+    assert manifest["settings"]["cross_encoder"] == "the base, not tuned"
+    assert manifest["base_model"] == str(bert)
+    return saved.keys() == base.keys() and all(np.array_equal(saved[name], base[name]) for name in base)
+
+
+def test_a_model_that_learnt_nothing_is_named_judged_and_not_saved(done, settings, tmp_path, bert):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 1e-12)
         result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
     assert "loss-at-chance" in {finding["code"] for finding in result.report["health"]}
-    assert result.model is None
-    assert not (tmp_path / "run" / "model").exists()
+    assert _holds_the_base(result.model, bert)
+    assert any("as it came" in note for note in result.report["notes"])
     assert result.verdict is not Verdict.BETTER
     assert any("not fit to ship" in note for note in result.report["notes"])
 
 
-def test_a_first_stage_is_shipped_without_a_cross_encoder_that_is_unfit(done, settings, tmp_path):
+def test_a_first_stage_is_shipped_without_a_cross_encoder_that_is_unfit(done, settings, tmp_path, bert):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 1e-12)
         result = recipe.tune(done.file, tmp_path / "run", settings)
     assert "loss-at-chance" in {finding["code"] for finding in result.report["health"]}
     assert "cross_encoder" not in result.report["fusion"]["weights"]
-    assert sorted(path.name for path in result.model.iterdir()) == ["bi-encoder", "crosstune.json"]
+    assert _holds_the_base(result.model, bert)
+    assert (result.model / "bi-encoder" / "modules.json").is_file()
 
 
 def test_the_first_stage_alone(done, settings, tmp_path):
@@ -257,21 +269,25 @@ def test_answers_that_all_belong_to_test_questions_cannot_tune_a_first_stage(don
     assert "tuned dense" not in [row["name"] for row in result.report["table"]]
 
 
-def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, settings, tmp_path, monkeypatch):
+def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, settings, tmp_path, bert, monkeypatch):
     # 28 questions with 10 to 14 candidates of about 12 tokens at 1 token a second: over an hour.
     monkeypatch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1.0))
     monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)
     result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="auto"))
     assert any("The cross-encoder was left out" in note for note in result.report["notes"])
     assert "tuned reranker" not in [row["name"] for row in result.report["table"]]
+    assert _holds_the_base(result.model, bert)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("Question,Answer\nrefund?,a refund is paid\n")
+    assert len(predict_file(tmp_path / "run", pairs).predictions) == 1
 
 
-def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path):
+def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path, bert):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 1e30)
         result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
     assert {"nan-loss", "nan-scores"} & {finding["code"] for finding in result.report["health"]}
-    assert result.model is None
+    assert _holds_the_base(result.model, bert)
     assert result.verdict is not Verdict.BETTER
 
 

@@ -20,12 +20,12 @@ import numpy as np
 from crosstune.checkpoints import Checkpoint
 from crosstune.data.nli import LABELS, NLIPair, build_nli_pairs
 from crosstune.errors import ConfigError
-from crosstune.pair_encoding import EncodedPair
+from crosstune.pair_encoding import EncodedPair, longest_pair
 from crosstune.progress import Progress, silent
 from crosstune.recipes.choose import Tuned, TunedReranker
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.prepare import Prepared, Say, unheard
-from crosstune.recipes.run import load_base, longest_pair, run_recipe
+from crosstune.recipes.run import load_base, run_recipe
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring

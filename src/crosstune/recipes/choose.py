@@ -75,12 +75,14 @@ class Tuned:
         reranker, first_stage: None for what was left as it is.
         settings: Resolved settings of the recipe, for the artefacts.
         notes: What the reader must know about this recipe.
+        spare: Reranker that is saved as it came where no tuned one can be; None to save none.
     """
 
     reranker: TunedReranker | None
     first_stage: TunedFirstStage | None
     settings: Mapping[str, Any]
     notes: tuple[str, ...]
+    spare: Checkpoint | None = None
 
     @property
     def base(self) -> Checkpoint:
@@ -250,7 +252,7 @@ def choose_on_dev(
         if any(finding.fatal for finding in health):
             logits = None
         else:
-            found, health = _calibrated(logits[0], runs[0], qrels, health)
+            found, health = calibrated(logits[0], runs[0], qrels, health)
             calibration = found or UNCALIBRATED
     as_it_is = Fusion(prepared.chosen, {Part.FIRST_STAGE: 1.0}, parts.language.code, None)
     scores = [(headline_mean(runs[0], qrels, dev), as_it_is)]
@@ -289,7 +291,7 @@ def _fit(
         as_it_is = {Part.FIRST_STAGE: 1.0}
         return Fusion(run.name, as_it_is, language, None), join(run, parts, as_it_is), health
     fused = join(run, parts, weights)
-    calibration, health = _calibrated(fused, run, qrels, health)
+    calibration, health = calibrated(fused, run, qrels, health)
     return Fusion(run.name, weights, language, calibration), fused, health
 
 
@@ -300,7 +302,7 @@ def join(run: Run, parts: Mapping[str, Mapping[Part, NDArray[np.float64]]], weig
     return {q: fuse(of_query, weights) for q, of_query in parts.items()}
 
 
-def _calibrated(
+def calibrated(
     scores: Logits, run: Run, qrels: Any, health: tuple[HealthFinding, ...]
 ) -> tuple[Calibration | None, tuple[HealthFinding, ...]]:
     """Score to probability on dev; a finding when there is no scale."""

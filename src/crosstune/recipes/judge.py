@@ -33,6 +33,7 @@ from crosstune.recipes.choose import (
 from crosstune.recipes.prepare import Prepared, Say, select
 from crosstune.recipes.run_folder import RunFolder, package_versions, write_runs
 from crosstune.recipes.settings import TuneSettings
+from crosstune.recipes.untuned import untuned_reranker
 from crosstune.report import TuneReport, pick_examples, pick_unjudged, write_html, write_json
 from crosstune.scoring import TorchScorer, best_device, rerank
 from crosstune.types import EvalReport, Run, ScoreKind
@@ -191,6 +192,11 @@ def _shipping_notes(tuned: Tuned, choice: Choice, prepared: Prepared, judged: _J
     ]
     if not choice.healthy:
         notes.insert(0, "The tuned cross-encoder is not fit to ship and was not saved.")
+    if tuned.spare is not None and not (tuned.reranker is not None and choice.healthy):
+        notes.append(
+            f"model/ holds the base cross-encoder {tuned.spare.name!r} as it came, for use on its own; it has no part "
+            "in what is shipped."
+        )
     if tuned.first_stage is not None:
         notes += _index_notes(tuned.first_stage.chosen, choice, untuned)
     return tuple(notes)
@@ -240,23 +246,31 @@ def _write(
 
 def _save_models(report: TuneReport, tuned: Tuned, choice: Choice, prepared: Prepared, folder: RunFolder) -> None:
     reranker = tuned.reranker if choice.healthy else None
-    if reranker is None and tuned.first_stage is None:
+    spare = None if reranker is not None or tuned.spare is None else untuned_reranker(tuned.spare, prepared)
+    saved = reranker or spare
+    if saved is None and tuned.first_stage is None:
         return
+    base = tuned.base if spare is None or tuned.spare is None else tuned.spare
     bundle = ModelBundle(
         path=folder.model,
-        max_length=reranker.max_length if reranker is not None else 512,
+        max_length=saved.max_length if saved is not None else 512,
         score_kind=ScoreKind.LOGIT,
-        base_model=tuned.base.name,
-        base_revision=tuned.base.revision,
+        base_model=base.name,
+        base_revision=base.revision,
         data_fingerprint=prepared.collection.fingerprint,
         precision=choice.precision,
-        calibration=choice.calibration,
+        calibration=choice.calibration if spare is None else spare.calibration,
         fusion=choice.fusion,
-        settings=tuned.settings,
+        settings={**tuned.settings, "cross_encoder": _origin(reranker is not None, spare is not None)},
         versions=report.versions,
     )
     save_bundle(
         bundle,
-        None if reranker is None else (reranker.model.cpu(), reranker.tokenizer),
+        None if saved is None else (saved.model.cpu(), saved.tokenizer),
         None if tuned.first_stage is None else tuned.first_stage.model.path,
     )
+
+
+def _origin(tuned: bool, spare: bool) -> str:
+    """What the cross-encoder in the model folder is, for its manifest."""
+    return "tuned" if tuned else "the base, not tuned" if spare else "none"

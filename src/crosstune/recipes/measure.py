@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from crosstune.checkpoints import Checkpoint, CheckpointKind
-from crosstune.pair_encoding import PairEncoder
+from crosstune.pair_encoding import PairEncoder, longest_pair
 from crosstune.recipes.prepare import Prepared
-from crosstune.recipes.run import longest_pair
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring

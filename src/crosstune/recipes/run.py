@@ -69,10 +69,3 @@ def load_base(base: Checkpoint, seed: int, say: Say) -> tuple[Any, Any]:
     if base.kind is CheckpointKind.ENCODER:
         say(f"Base {base.name!r} is a bare encoder: a new ranking head is added and learnt from your data alone.")
     return model.to(best_device()), tokenizer
-
-
-def longest_pair(config: Any, limit: int) -> int:
-    """Most tokens of a pair: the limit, or less for a model that has fewer positions."""
-    # RoBERTa's family counts positions from behind the padding index: these first ones are never used.
-    unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-    return int(min(limit, config.max_position_embeddings - unused))

@@ -99,7 +99,8 @@ class _Stages:
         if first_stage is not None:
             resolved |= {"first_stage": first_stage.settings}
             notes = [*first_stage.notes, *notes]
-        return Tuned(reranker, first_stage, resolved, tuple(notes))
+        reranks = self._base.kind is CheckpointKind.RERANKER and settings.stages != "retriever"
+        return Tuned(reranker, first_stage, resolved, tuple(notes), spare=self._base if reranks else None)
 
     def _left_s(self) -> float:
         """Seconds of the budget that are left for work."""
