@@ -106,6 +106,10 @@ class Store(Protocol):
         """Passages by BM25 over title and text, best first; those that share no word are not found."""
         ...
 
+    def vectors(self, passage_ids: Sequence[str]) -> NDArray[np.float32]:
+        """(passages, dimensions) in the order asked for; an id that is not there is a `StoreError`."""
+        ...
+
     def passages(self) -> Iterator[Passage]:
         """All passages, ordered by document and position."""
         ...

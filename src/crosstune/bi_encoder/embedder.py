@@ -62,12 +62,21 @@ class SentenceTransformerEmbedder:
     @property
     def name(self) -> str:
         """Model, pinned revision, precision, length limit and prompts: all that the vectors depend on."""
-        model = self._checkpoint
+        return f"{self._checkpoint.name}@{self._checkpoint.revision} {self.precision} {self._limits()}"
+
+    @property
+    def identity(self) -> str:
+        """`name` without precision and the model's place on disk: vectors of one identity can be compared."""
+        return f"{self._checkpoint.revision} {self._limits()}"
+
+    @property
+    def tokenizer(self) -> Any:
+        """Fast tokenizer of the model, as `tokenizers.Tokenizer`."""
+        return self._model.tokenizer.backend_tokenizer
+
+    def _limits(self) -> str:
         prompts = json.dumps([self._model.prompts, self._model.default_prompt_name], sort_keys=True)
-        return (
-            f"{model.name}@{model.revision} {self.precision} {self._model.max_seq_length} tokens "
-            f"prompts {content_hash(prompts)[:16]}"
-        )
+        return f"{self._model.max_seq_length} tokens prompts {content_hash(prompts)[:16]}"
 
     def embed_queries(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
         """(len(texts), dimensions), rows of length 1."""

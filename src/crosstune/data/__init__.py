@@ -9,6 +9,7 @@ from crosstune.data.coverage import MAX_UNKNOWN_SHARE, unknown_token_share
 from crosstune.data.documents import Documents, read_documents
 from crosstune.data.groups import group_queries
 from crosstune.data.load import LoadedData, audit, load
+from crosstune.data.mapping import MappedAnswers, Match, map_answers
 from crosstune.data.near import near_duplicate_pairs, near_duplicate_passages
 from crosstune.data.pairs import PairFile, read_pairs
 from crosstune.data.settings import LoadSettings, SplitSettings
@@ -23,12 +24,15 @@ __all__ = [
     "Finding",
     "LoadSettings",
     "LoadedData",
+    "MappedAnswers",
+    "Match",
     "PairFile",
     "SplitSettings",
     "audit",
     "check_leaks",
     "group_queries",
     "load",
+    "map_answers",
     "near_duplicate_pairs",
     "near_duplicate_passages",
     "read_beir",
