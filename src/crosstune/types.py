@@ -33,10 +33,15 @@ class ScoreKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question."""
+    """A question.
+
+    Attributes:
+        synthetic: Written by a machine: it may be learnt from, and nothing is judged by it.
+    """
 
     query_id: str
     text: str
+    synthetic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class Splits:
     """Which question is used for what.
 
     Attributes:
-        train, dev, test: query_ids; disjoint.
+        train, dev, test: query_ids; disjoint. Synthetic questions are in train alone, or in none.
         groups: query_id -> group id; questions that are near-duplicates or share an answer have one group id.
         seed: What the shuffle was seeded with; None for splits the user gave.
     """

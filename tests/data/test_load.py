@@ -253,3 +253,20 @@ def test_listed_findings_are_capped_and_counts_are_not(tmp_path: Path) -> None:
     assert report.unlisted == {"empty-answer": 7}
     assert len(report.findings) == MAX_LISTED
     assert len(seen) == MAX_LISTED + 7
+
+
+def test_a_synthetic_column(tmp_path: Path) -> None:
+    path = tmp_path / "qa.csv"
+    path.write_text(
+        "question,answer,Synthetic\nwhat is red,roses are red,yes\nwhat is blue,the sky is blue,\n"
+        "What is red?,roses are red,no\nwhat is green,grass is green,TRUE\n"
+    )
+    queries = load(path).collection.queries
+    # A question that a person asked too is a person's.
+    assert {q.text: q.synthetic for q in queries.values()} == {
+        "what is red": False, "what is blue": False, "what is green": True
+    }  # fmt: skip
+    path.write_text("question,answer,synthetic\nwhat is red,roses are red,rubber\n")
+    loaded = load(path).collection
+    assert [q.synthetic for q in loaded.queries.values()] == [False]
+    assert [p.metadata for p in loaded.passages.values()] == [{"synthetic": "rubber"}]

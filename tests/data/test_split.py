@@ -149,3 +149,37 @@ def test_incomplete_user_splits() -> None:
         splits_from_user(data, {})
     with pytest.raises(DataError, match='no question with an answer in "test"'):
         splits_from_user(data, dict.fromkeys(data.queries, "train"))
+
+
+def synthetic_among(data: Collection, of: set[str]) -> Collection:
+    """The same questions, some of them synthetic."""
+    queries = {q: Query(q, query.text, synthetic=q in of) for q, query in data.queries.items()}
+    return collection_of(data.passages, queries, data.qrels)
+
+
+def test_synthetic_questions_are_only_trained_on() -> None:
+    # 100 answers with a question of a person's and a synthetic one each, both of one group.
+    data = collection(200, per_answer=2)
+    of = {f"q{i}" for i in range(1, 200, 2)}
+    result = split(synthetic_among(data, of))
+    assert sizes(result) == (140, 10, 20)  # 100 real questions: 10 and 20; the pairs of the other 70 to train
+    assert not of & set(result.dev + result.test)
+    # What shares its answer with a tested question is in no split: training on it would be a leak.
+    assert len(set(data.queries) - set(result.train + result.dev + result.test)) == 30
+
+
+def test_people_must_have_asked_enough() -> None:
+    data = collection(100)
+    nine_real = {f"q{i}" for i in range(9, 100)}
+    with pytest.raises(DataError, match="9 independent groups of questions that people asked"):
+        split(synthetic_among(data, nine_real))
+    assert set(split(synthetic_among(data, nine_real - {"q9"})).test) <= {f"q{i}" for i in range(10)}
+
+
+def test_a_synthetic_question_in_the_users_test_is_refused() -> None:
+    data = synthetic_among(collection(20), {"q0"})
+    named = {q: "test" if n < 5 else "train" for n, q in enumerate(data.queries)}
+    with pytest.raises(DataError, match="1 synthetic questions are in dev or test, such as 'q0'"):
+        splits_from_user(data, named)
+    named["q0"] = "train"
+    assert "q0" not in splits_from_user(data, named).dev

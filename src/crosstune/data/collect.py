@@ -16,8 +16,10 @@ def build_collection(records: Sequence[Record], table: PairTable) -> Collection:
 
     Texts and metadata are those of the first row; a pair labelled twice has the higher label.
     """
+    # A person asked it if any of its rows is a person's.
+    real = {int(query) for query, record in zip(table.query, records, strict=True) if not record.synthetic}
     queries = {
-        f"q{number}": Query(f"q{number}", records[record].query)
+        f"q{number}": Query(f"q{number}", records[record].query, synthetic=number - 1 not in real)
         for number, record in enumerate(table.query_record, start=1)
     }
     passages = {
@@ -38,7 +40,7 @@ def collection_of(passages: Mapping[str, Passage], queries: Mapping[str, Query],
     for passage in passages.values():
         _feed(digest, "p", passage.passage_id, passage.title, passage.text, sorted(passage.metadata.items()))
     for query in queries.values():
-        _feed(digest, "q", query.query_id, query.text)
+        _feed(digest, "q", query.query_id, query.text, *(["synthetic"] if query.synthetic else []))
     for query_id in sorted(qrels):
         _feed(digest, "j", query_id, sorted(qrels[query_id].items()))
     return Collection(passages, queries, qrels, digest.hexdigest())

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TextIO
 
 from crosstune.data.audit import AuditLog
-from crosstune.data.encoding import detect_encoding, open_text
 from crosstune.data.records import Source, has_role_names
 from crosstune.data.rows import Row, pair_records
 from crosstune.data.settings import LoadSettings
+from crosstune.encoding import detect_encoding, open_text
 from crosstune.errors import DataError
 
 _DELIMITERS = ",;\t|"

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosstune.data.encoding import detect_encoding, open_text
 from crosstune.data.jsonl import as_text
 from crosstune.data.records import column_key
+from crosstune.encoding import detect_encoding, open_text
 from crosstune.errors import DataError
 from crosstune.extras import require
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from crosstune.data.audit import AuditLog
-from crosstune.data.encoding import detect_encoding, open_text
 from crosstune.data.records import Record, Source, column_key
 from crosstune.data.rows import Row, pair_records
 from crosstune.data.settings import LoadSettings
+from crosstune.encoding import detect_encoding, open_text
 from crosstune.errors import DataError
 
 _GROUPED = {"pos": "neg", "relevantpassages": "hardnegatives"}
@@ -124,8 +124,8 @@ def _group_records(
             log.add(row, "empty-answer", "dropped", "the question has neither positives nor negatives")
         else:
             metadata = _metadata(fields, columns)
-            yield from (Record(row, query or "", text, 1, None, metadata) for text in positives)
-            yield from (Record(row, query or "", text, 0) for text in negatives)
+            yield from (Record(row, query or "", text, metadata=metadata) for text in positives)
+            yield from (Record(row, query or "", text, relevance=0) for text in negatives)
 
 
 def _texts(value: object) -> list[str] | None:

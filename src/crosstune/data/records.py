@@ -31,6 +31,8 @@ SPLIT_NAMES = {
     "test": "test",
 }
 
+SYNTHETIC_WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
@@ -41,6 +43,7 @@ class Record:
     Attributes:
         relevance: 0 for an explicit negative.
         split: "train", "dev", "test", or None when the file has no split.
+        synthetic: Whether the row says that its question was written by a machine.
     """
 
     row: int
@@ -48,6 +51,7 @@ class Record:
     passage: str
     relevance: int = 1
     split: str | None = None
+    synthetic: bool = False
     metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
 
 
@@ -78,10 +82,17 @@ class Roles:
     answer: str
     label: str | None
     split: str | None
+    synthetic: str | None = None
 
     def as_columns(self) -> dict[str, str]:
         """Role -> column name, for reports."""
-        named = {"question": self.question, "answer": self.answer, "label": self.label, "split": self.split}
+        named = {
+            "question": self.question,
+            "answer": self.answer,
+            "label": self.label,
+            "split": self.split,
+            "synthetic": self.synthetic,
+        }
         return {role: name for role, name in named.items() if name is not None}
 
 
@@ -94,8 +105,8 @@ def column_key(name: str) -> str:
 def find_roles(names: Sequence[str], sample: Sequence[Mapping[str, str]], settings: LoadSettings, path: Path) -> Roles:
     """Decide which column holds the question, the answer, and, if there are any, labels and a split.
 
-    A column named like a label or a split counts as one only when all of its sampled values read as such, so
-    that a "label" of topics stays metadata.
+    A column named like a label, a split or "synthetic" counts as one only when all of its sampled values read as
+    such, so that a "label" of topics stays metadata.
 
     Args:
         names: Column names as found.
@@ -114,7 +125,8 @@ def find_roles(names: Sequence[str], sample: Sequence[Mapping[str, str]], settin
     else:
         label = _all_read_as(others, LABEL_NAMES, sample, lambda value: read_relevance(value) is not None)
     split = _all_read_as(others, {"split"}, sample, lambda value: value.strip().casefold() in SPLIT_NAMES)
-    return Roles(question, answer, label, split)
+    synthetic = _all_read_as(others, {"synthetic"}, sample, lambda value: value.strip().casefold() in SYNTHETIC_WORDS)
+    return Roles(question, answer, label, split, synthetic)
 
 
 def read_relevance(value: str) -> int | None:

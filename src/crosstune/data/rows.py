@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from crosstune.data.audit import AuditLog
-from crosstune.data.records import SPLIT_NAMES, Record, Roles, column_key, find_roles, read_relevance
+from crosstune.data.records import SPLIT_NAMES, SYNTHETIC_WORDS, Record, Roles, column_key, find_roles, read_relevance
 from crosstune.data.settings import LoadSettings
 
 Row: TypeAlias = tuple[int, Mapping[str, str]]
@@ -61,5 +61,10 @@ def _record(row: int, cells: Mapping[str, str], roles: Roles, extras: Sequence[s
             cause = f"split {value!r} in column {roles.split!r} is not train, dev or test"
             log.refuse(row, "bad-split", cause, "name the split of every row")
             return None
+    synthetic = False
+    if roles.synthetic is not None:
+        synthetic = SYNTHETIC_WORDS.get(cells.get(roles.synthetic, "").strip().casefold(), False)
     metadata = {name: cells[name] for name in extras if cells.get(name, "").strip()}
-    return Record(row, cells.get(roles.question, ""), cells.get(roles.answer, ""), relevance, split, metadata)
+    return Record(
+        row, cells.get(roles.question, ""), cells.get(roles.answer, ""), relevance, split, synthetic, metadata
+    )

@@ -13,6 +13,7 @@ from crosstune.types import Collection, Splits
 MIN_GROUPS = 10
 
 _SHOWN_LEAKS = 3
+_KIND = {False: "questions", True: "questions that people asked (synthetic ones do not count)"}
 
 
 def split(collection: Collection, settings: SplitSettings | None = None) -> Splits:
@@ -22,10 +23,11 @@ def split(collection: Collection, settings: SplitSettings | None = None) -> Spli
     rules). Groups are shuffled, then test and dev take those that fit; everything else is train. A group
     bigger than a quarter of the wanted size would make the figures hang on one subject, so it goes to train
     unless there are not enough smaller ones. Questions without a relevant passage follow their group, and go
-    to train when nothing in it can be tested.
+    to train when nothing in it can be tested. Synthetic questions are for training alone: those whose group is in dev
+    or test are in no split.
 
     Raises:
-        DataError: Fewer than 10 groups, so that no test could say anything.
+        DataError: Fewer than 10 groups with a question of a person's, so that no test could say anything.
         LeakageError: The result failed its own check.
     """
     settings = settings or SplitSettings()
@@ -33,8 +35,8 @@ def split(collection: Collection, settings: SplitSettings | None = None) -> Spli
     members = _members(collection, groups)
     if len(members) < MIN_GROUPS:
         raise DataError(
-            f"{len(members)} independent groups of questions are too few to split into train, dev and test "
-            f"(needed: {MIN_GROUPS}); add questions about other subjects, or give the split yourself in a "
+            f"{len(members)} independent groups of {_KIND[_any_synthetic(collection)]} are too few to split into "
+            f"train, dev and test (needed: {MIN_GROUPS}); add questions about other subjects, or give the split yourself in a "
             'column "split"'
         )
     order = sorted(members)
@@ -68,6 +70,12 @@ def splits_from_user(
     if missing:
         raise DataError(f"{len(missing)} questions have no split, such as {missing[0]!r}; give each one")
     named = {name: [q for q in collection.queries if by_query[q] == name] for name in ("train", "dev", "test")}
+    judged = [q for q in named["dev"] + named["test"] if collection.queries[q].synthetic]
+    if judged:
+        raise DataError(
+            f"{len(judged)} synthetic questions are in dev or test, such as {judged[0]!r}; a model is judged by "
+            "questions that people asked: put synthetic ones into train"
+        )
     for name in ("train", "test"):
         if not any(collection.relevant(query_id) for query_id in named[name]):
             raise DataError(
@@ -123,12 +131,16 @@ def _where(splits: Splits) -> dict[str, str]:
 
 
 def _members(collection: Collection, groups: Mapping[str, str]) -> dict[str, list[str]]:
-    """group id -> its questions that have a relevant passage; groups without any are absent."""
+    """group id -> its questions that something can be judged by; groups without any are absent."""
     members: dict[str, list[str]] = {}
     for query_id, group in groups.items():
-        if collection.relevant(query_id):
+        if collection.relevant(query_id) and not collection.queries[query_id].synthetic:
             members.setdefault(group, []).append(query_id)
     return members
+
+
+def _any_synthetic(collection: Collection) -> bool:
+    return any(query.synthetic for query in collection.queries.values())
 
 
 def _take(order: Sequence[str], members: Mapping[str, Sequence[str]], target: int) -> set[str]:
@@ -157,7 +169,10 @@ def _splits(collection: Collection, groups: Mapping[str, str], test: set[str], d
     test_ids: list[str] = []
     for query_id in collection.queries:
         group = groups[query_id]
-        (test_ids if group in test else dev_ids if group in dev else train_ids).append(query_id)
+        if group not in test | dev:
+            train_ids.append(query_id)
+        elif not collection.queries[query_id].synthetic:
+            (test_ids if group in test else dev_ids).append(query_id)
     return Splits(tuple(train_ids), tuple(dev_ids), tuple(test_ids), groups, seed)
 
 
@@ -174,7 +189,8 @@ def _cut_dev(
     random.Random(settings.seed).shuffle(order)
     n_dev, _ = settings.target_sizes(sum(len(ids) for ids in members.values()))
     taken = _take(order, members, n_dev)
-    return [q for q in train if groups[q] not in taken], [q for q in train if groups[q] in taken]
+    dev = [q for q in train if groups[q] in taken and not collection.queries[q].synthetic]
+    return [q for q in train if groups[q] not in taken], dev
 
 
 def _without_leaks(collection: Collection, named: Mapping[str, list[str]]) -> dict[str, list[str]]:

@@ -22,6 +22,7 @@ _BOMS = (
 )
 # Above this share of bytes beyond ASCII a text is not in a Western language.
 _MAX_WESTERN_SHARE = 0.2
+_REMEDY = "pass --skip-bad-rows to read them as U+FFFD, or name another encoding with --encoding"
 
 
 def open_text(path: Path, encoding: str, errors: str) -> tuple[TextIO, Callable[[], int]]:
@@ -30,7 +31,7 @@ def open_text(path: Path, encoding: str, errors: str) -> tuple[TextIO, Callable[
     return io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline=""), raw.tell
 
 
-def detect_encoding(path: Path, skip_bad_rows: bool = False) -> tuple[str, str]:
+def detect_encoding(path: Path, skip_bad_rows: bool = False, remedy: str = _REMEDY) -> tuple[str, str]:
     """Encoding of a file, and the error handler to decode it with.
 
     A byte-order mark decides; then whether the whole file is valid UTF-8; then the pattern of zero bytes of
@@ -38,6 +39,7 @@ def detect_encoding(path: Path, skip_bad_rows: bool = False) -> tuple[str, str]:
 
     Args:
         skip_bad_rows: Accept UTF-8 with a few damaged bytes, which then read as U+FFFD.
+        remedy: What else than to repair the line can be done about damaged UTF-8.
 
     Raises:
         DataError: UTF-8 that is damaged in places, or nothing known.
@@ -54,7 +56,7 @@ def detect_encoding(path: Path, skip_bad_rows: bool = False) -> tuple[str, str]:
     if bad_line is None:
         return "utf-8", "strict"
     if _mostly_utf8(path):
-        return _damaged(path, bad_line, skip_bad_rows)
+        return _damaged(path, bad_line, skip_bad_rows, remedy)
     return _legacy(path), "strict"
 
 
@@ -88,13 +90,11 @@ def _mostly_utf8(path: Path) -> bool:
     return valid > 3 * bad
 
 
-def _damaged(path: Path, line: int, skip_bad_rows: bool) -> tuple[str, str]:
+def _damaged(path: Path, line: int, skip_bad_rows: bool, remedy: str) -> tuple[str, str]:
     if skip_bad_rows:
         return "utf-8", "replace"
     raise DataError(
-        f"line {line} has bytes that are not UTF-8, though most of the file is; repair that line, or pass "
-        "--skip-bad-rows to read them as U+FFFD, or name another encoding with --encoding",
-        path,
+        f"line {line} has bytes that are not UTF-8, though most of the file is; repair that line, or {remedy}", path
     )
 
 
