@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -56,6 +57,8 @@ class SentenceTransformerEmbedder:
             raise ConfigError(f'precision is {precision!r}; choose "auto", "fp32" or "bf16"')
         self._checkpoint = checkpoint
         self._model = load_bi_encoder(checkpoint, device)
+        # The tokenizer keeps its settings for cutting and padding, so that two threads would disturb each other.
+        self._turn = threading.Lock()
         self._torch = require("torch", extra="train", what="dense retrieval")
         self.precision = faster_precision(self._encode_probe) if precision == "auto" else precision
 
@@ -105,7 +108,7 @@ class SentenceTransformerEmbedder:
         return vectors
 
     def _encode(self, texts: list[str], encode: Callable[..., Any], precision: str) -> NDArray[np.float32]:
-        with self._autocast(precision):
+        with self._turn, self._autocast(precision):
             found = encode(texts, batch_size=_BATCH_TEXTS, show_progress_bar=False, convert_to_numpy=True)
         vectors = np.asarray(found, dtype=np.float32)  # (texts, dimensions)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -36,8 +36,8 @@ def split(collection: Collection, settings: SplitSettings | None = None) -> Spli
     if len(members) < MIN_GROUPS:
         raise DataError(
             f"{len(members)} independent groups of {_KIND[_any_synthetic(collection)]} are too few to split into "
-            f"train, dev and test (needed: {MIN_GROUPS}); add questions about other subjects, or give the split yourself in a "
-            'column "split"'
+            f"train, dev and test (needed: {MIN_GROUPS}); add questions about other subjects, or give the split "
+            'yourself in a column "split"'
         )
     order = sorted(members)
     random.Random(settings.seed).shuffle(order)

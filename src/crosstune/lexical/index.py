@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -17,6 +18,9 @@ from crosstune.lexical.tokens import Tokenizer
 K1 = 1.2
 B = 0.75
 
+
+# It sets itself to DEBUG when it is imported, and would speak wherever a program turns logging on.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 Cut = Callable[[str], list[str]]
 # Passages whose terms are kept, those used last. Cutting is nearly all the work of scoring a few dozen candidates.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,8 @@ class Reranker:
         self.bundle = bundle
         self._precision, self._runtime = precision, runtime
         self._cache: ScoreCache | None = None
+        # Not every tokenizer and stemmer may be used by two threads at once, and one ranking keeps all processors busy.
+        self._turn = threading.Lock()
         self.missing: dict[Part, str] = {}
         self._cosines = self._open_bi_encoder()
         self._cut = None if bundle.fusion is None else remembering(language_of(bundle.fusion.language))
@@ -132,7 +135,7 @@ class Reranker:
         first_stage_scores: Sequence[float] | None = None,
         deadline_ms: float | None = None,
     ) -> list[RankedPassage]:
-        """Rank passages for a question, best first; equal scores keep input order.
+        """Rank passages for a question, best first; equal scores keep input order. Threads wait for each other.
 
         Args:
             query: The question.
@@ -152,6 +155,12 @@ class Reranker:
         if deadline_ms is not None and not deadline_ms > 0:
             raise ConfigError(f"the deadline must be above 0 ms, found {deadline_ms:g}; leave it out to rerank all")
         first_stage = None if first_stage_scores is None else np.asarray(first_stage_scores, np.float64)
+        with self._turn:
+            return self._rank(query, passages, first_stage, deadline_ms)
+
+    def _rank(
+        self, query: str, passages: Sequence[str], first_stage: Scores | None, deadline_ms: float | None
+    ) -> list[RankedPassage]:
         parts = self.parts(first_stage is not None)
         order = np.arange(len(passages))
         logits: Scores | None = None
@@ -227,7 +236,8 @@ class Reranker:
 
     def probabilities(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> Scores:
         """Calibrated probability of each (query, passage) pair by the cross-encoder alone, in input order."""
-        return self.bundle.calibration.probability(self.scorer.score_pairs(pairs, progress))
+        with self._turn:
+            return self.bundle.calibration.probability(self.scorer.score_pairs(pairs, progress))
 
     def with_cache(self, path: str | Path) -> Reranker:
         """The same model over a score cache: pairs it has scored before are read from a file.
