@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from crosstune.cleaning import clean
 from crosstune.data.audit import AuditLog
-from crosstune.data.cleaning import clean
 from crosstune.data.collect import collection_of
 from crosstune.data.compare import Sizes
 from crosstune.data.groups import as_links, components, shared_passage_links

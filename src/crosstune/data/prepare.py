@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from crosstune.cleaning import clean, has_quoted_tags, is_placeholder
 from crosstune.data.audit import AuditLog
-from crosstune.data.cleaning import clean, has_quoted_tags, is_placeholder
 from crosstune.data.records import Record
 from crosstune.text import normalized
 

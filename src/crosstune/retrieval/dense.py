@@ -31,17 +31,24 @@ class Dense:
         embedder: Text to unit vectors.
         progress: Reports the embedding of the passages.
         name: Row name of its ranking.
+        vectors: (passages, dimensions) where the embedder's vectors are known already.
     """
 
     def __init__(
-        self, passages: Mapping[str, Passage], embedder: Embedder, progress: Progress = silent, name: str = "dense"
+        self,
+        passages: Mapping[str, Passage],
+        embedder: Embedder,
+        progress: Progress = silent,
+        name: str = "dense",
+        vectors: NDArray[np.float32] | None = None,
     ) -> None:
         self.name = name
         self._passage_ids = list(passages)
         self._places = {passage_id: place for place, passage_id in enumerate(self._passage_ids)}
         self._embedder = embedder
-        texts = [passage.full_text for passage in passages.values()]
-        self._vectors = embedder.embed_passages(texts, progress)  # (passages, dimensions)
+        if vectors is None:
+            vectors = embedder.embed_passages([passage.full_text for passage in passages.values()], progress)
+        self._vectors = vectors  # (passages, dimensions)
 
     def retrieve(self, queries: Sequence[Query], depth: int, progress: Progress = silent) -> Run:
         """Rank up to `depth` passages for each query, best first. Equal scores keep corpus order.

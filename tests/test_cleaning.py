@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crosstune.data.cleaning import clean, has_quoted_tags, is_placeholder
+from crosstune.cleaning import clean, has_quoted_tags, is_placeholder
 
 
 @pytest.mark.parametrize(
