@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-slow check bench clean
+.PHONY: help setup demo rag test test-slow check bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,13 +15,16 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,parquet,onnx,openvino,redis,documents,search,llm,mcp]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,parquet,onnx,openvino,serve,redis-server,documents,search,llm,mcp]" --group dev
 	touch $(STAMP)
 
 demo: setup ## tune a reranker on examples/helpdesk.csv, offline, and print the verdict
 	@# Exit codes 3 (not proven) and 4 (worse) are verdicts, not failures.
 	@$(BIN)/crosstune tune examples/helpdesk.csv --out runs/demo --budget 8m; code=$$?; \
 	  case $$code in 0|3|4) exit 0;; *) exit $$code;; esac
+
+rag: setup ## search over documents in Redis, tuned from the live index: examples/rag, offline
+	@$(BIN)/python examples/rag/run.py
 
 test: setup ## the fast test suite
 	$(BIN)/python -m pytest

@@ -1,6 +1,8 @@
 """Tiny models of each family and a tiny corpus. Everything is made here, with fixed seeds and no network."""
 
 import hashlib
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +28,7 @@ QUESTIONS = {
     "q7": ("export", "how do I export a report"),
     "q8": ("export", "export report as table"),
 }
+LLM_KEY = "sk-very-secret-0123456789"
 FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert")
 
 
@@ -235,3 +238,32 @@ def load():
         )
 
     return loaded
+
+
+def _load_llm_stub():
+    """`llm/stub.py` as module `llm_stub`: with importlib mode the tests' folders are not on the path."""
+    spec = spec_from_file_location("llm_stub", Path(__file__).with_name("llm") / "stub.py")
+    module = module_from_spec(spec)
+    sys.modules["llm_stub"] = module
+    spec.loader.exec_module(module)
+
+
+_load_llm_stub()
+
+
+@pytest.fixture
+def llm_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No endpoint but the tests' own, a key that must not show, and no proxy in between."""
+    for name in ("OPENAI_BASE_URL", "CROSSTUNE_LLM_MODEL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", LLM_KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def stub(llm_environment: None):
+    """A scripted language model over real HTTP, on this machine only."""
+    from llm_stub import Stub
+
+    with Stub() as running:
+        yield running

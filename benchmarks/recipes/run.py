@@ -24,7 +24,7 @@ from benchmarks.recipes.rivals import RIVALS
 from benchmarks.workload import ROOT
 from crosstune.data import read_qrels, read_run, write_qrels, write_run
 from crosstune.progress import silent
-from crosstune.recipes.prepare import Prepared, Stopwatch, first_stages, read_and_split
+from crosstune.recipes.prepare import Prepared, Stopwatch, first_stages, read, split_questions
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.tune import tune
@@ -65,7 +65,8 @@ def main() -> None:
 
 
 def _prepare(data: Path, settings: TuneSettings, folder: Path) -> Prepared:
-    loaded, splits = read_and_split(data, settings, silent, print)
+    loaded = read(data, settings, silent, print)
+    splits = split_questions(loaded, settings, print)
     return first_stages(loaded, splits, settings, RunFolder(folder, {"recipe": "rival"}), Stopwatch(), silent, print)
 
 

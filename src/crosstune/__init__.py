@@ -1,4 +1,4 @@
-"""Fine-tune a reranker on your own questions and answers, and prove whether ranking got better.
+"""Fine-tune a reranker on your own questions and answers, prove whether ranking got better, and search with it.
 
 Names are loaded when first used: `import crosstune` imports nothing heavy.
 """
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from crosstune.recipes.blog import tune_blog
     from crosstune.recipes.check import check
     from crosstune.recipes.evaluate import evaluate_model
+    from crosstune.recipes.index import IndexSettings, index
+    from crosstune.recipes.search import Pipeline, open_pipeline
     from crosstune.recipes.settings import TuneSettings
     from crosstune.recipes.tune import tune
+    from crosstune.retrieval.packing import pack
+    from crosstune.retrieval.stores import open_store
     from crosstune.scoring.reranker import Reranker
     from crosstune.training.mse import MSEEvaluator
 
@@ -25,15 +29,21 @@ __version__ = "0.1.0"
 
 _HOME = {
     "CrosstuneError": "crosstune.errors",
+    "IndexSettings": "crosstune.recipes.index",
     "LoadSettings": "crosstune.data.settings",
     "MSEEvaluator": "crosstune.training.mse",
+    "Pipeline": "crosstune.recipes.search",
     "Reranker": "crosstune.scoring.reranker",
     "SplitSettings": "crosstune.data.settings",
     "TuneSettings": "crosstune.recipes.settings",
     "build_nli_pairs": "crosstune.data.nli",
     "check": "crosstune.recipes.check",
     "evaluate_model": "crosstune.recipes.evaluate",
+    "index": "crosstune.recipes.index",
     "load": "crosstune.data.load",
+    "open_pipeline": "crosstune.recipes.search",
+    "open_store": "crosstune.retrieval.stores",
+    "pack": "crosstune.retrieval.packing",
     "read_qa_dict": "crosstune.data.nli",
     "tune": "crosstune.recipes.tune",
     "tune_blog": "crosstune.recipes.blog",
@@ -41,15 +51,21 @@ _HOME = {
 
 __all__ = [
     "CrosstuneError",
+    "IndexSettings",
     "LoadSettings",
     "MSEEvaluator",
+    "Pipeline",
     "Reranker",
     "SplitSettings",
     "TuneSettings",
     "build_nli_pairs",
     "check",
     "evaluate_model",
+    "index",
     "load",
+    "open_pipeline",
+    "open_store",
+    "pack",
     "read_qa_dict",
     "tune",
     "tune_blog",

@@ -65,19 +65,21 @@ class SentenceTransformerEmbedder:
     @property
     def name(self) -> str:
         """Model, pinned revision, precision, length limit and prompts: all that the vectors depend on."""
-        return f"{self._checkpoint.name}@{self._checkpoint.revision} {self.precision} {self._limits()}"
+        return f"{self._checkpoint.name}@{self._checkpoint.revision} {self.precision} {self.limits}"
 
     @property
     def identity(self) -> str:
         """`name` without precision and the model's place on disk: vectors of one identity can be compared."""
-        return f"{self._checkpoint.revision} {self._limits()}"
+        return f"{self._checkpoint.revision} {self.limits}"
 
     @property
     def tokenizer(self) -> Any:
         """Fast tokenizer of the model, as `tokenizers.Tokenizer`."""
         return self._model.tokenizer.backend_tokenizer
 
-    def _limits(self) -> str:
+    @property
+    def limits(self) -> str:
+        """What of the model's settings decides its vectors: most tokens, and the prompts."""
         prompts = json.dumps([self._model.prompts, self._model.default_prompt_name], sort_keys=True)
         return f"{self._model.max_seq_length} tokens prompts {content_hash(prompts)[:16]}"
 

@@ -12,12 +12,18 @@ import typer
 from rich.console import Console
 
 from crosstune import __version__
+from crosstune.cli.ask import ask
 from crosstune.cli.bench import bench
 from crosstune.cli.check import check
 from crosstune.cli.evaluate import evaluate
 from crosstune.cli.export import export
+from crosstune.cli.index import index
+from crosstune.cli.mcp import mcp
 from crosstune.cli.predict import predict
 from crosstune.cli.rank import rank
+from crosstune.cli.search import search
+from crosstune.cli.serve import serve
+from crosstune.cli.synth import synth
 from crosstune.cli.tune import tune
 from crosstune.errors import CrosstuneError
 
@@ -30,7 +36,7 @@ app = typer.Typer(
     help="Fine-tune a reranker on your own questions and answers, prove whether ranking got better, and use it.\n\n"
     "Start with [bold]crosstune check qa.csv[/bold], then [bold]crosstune tune qa.csv --out runs/mine[/bold].",
 )
-for command in (check, tune, rank, predict, evaluate, export, bench):
+for command in (check, tune, rank, predict, evaluate, export, bench, serve, index, search, ask, synth, mcp):
     app.command()(command)
 
 

@@ -20,6 +20,8 @@ from crosstune.cli.options import (
     QuestionColumn,
     QuietOption,
     SkipBadRows,
+    WhereOption,
+    conditions,
     seconds,
 )
 from crosstune.cli.progress import bars
@@ -67,6 +69,14 @@ def tune(
     embedder: Annotated[
         str, typer.Option(help="Bi-encoder of the dense first stage: 'embedded', a folder, or a hub id.")
     ] = "embedded",
+    retriever: Annotated[
+        str | None,
+        typer.Option(
+            help="Live index (folder, or redis://host:port/name) that `crosstune index` made: its own search is the "
+            "first stage, answers are looked for among its passages, and the verdict is about it."
+        ),
+    ] = None,
+    where: WhereOption = None,
     budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 10m, 1h.")] = "10m",
     depth: Annotated[int, typer.Option(help="Candidates of each question that are reranked.")] = 50,
     recipe: Annotated[
@@ -133,6 +143,8 @@ def tune(
         load=LoadSettings(question_column, answer_column, label_column, delimiter, encoding, skip_bad_rows),
         split=SplitSettings(seed=seed),
         drop_leaks=drop_leaks,
+        retriever=retriever,
+        where=conditions(where),
     )
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with bars(quiet, console) as progress:

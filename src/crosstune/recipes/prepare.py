@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
-from crosstune.checkpoints import resolve
+from crosstune.checkpoints import Checkpoint, resolve
 from crosstune.data import (
     MAX_UNKNOWN_SHARE,
     Audit,
@@ -29,6 +29,7 @@ from crosstune.language import Language, detect_language
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Embedder, Retriever
 from crosstune.recipes.check import language_advice, unknown_share
+from crosstune.recipes.live import Live
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.retrieval import BM25, Dense, Hybrid
@@ -39,6 +40,7 @@ Similarity = Callable[[str, Sequence[str]], NDArray[np.float64]]
 # Mining looks deeper than judging, for its mid-rank band.
 MINING_DEPTH = 100
 _LANGUAGE_SAMPLE = 2000
+_EMBEDDING_SAMPLE = 64
 
 
 def unheard(message: str) -> None:
@@ -72,11 +74,13 @@ class Prepared:
     Attributes:
         collection, audit: The data and what was found in it.
         splits: Questions of train, dev, test, leak-checked.
+        embedder: Bi-encoder of the dense first stage.
         similarity: (train query_id, passage_ids) -> cosines, by which mining filters; None when the embedder cannot
             read the language.
         first_stages: name -> ranking of dev and test questions, of the judged depth.
         chosen: Name of the first stage whose candidates are reranked, chosen without looking at test.
         mining_run: The chosen first stage's deeper ranking of the train questions.
+        embedding_s: Expected seconds for embedding all passages anew.
         stopwatch: Started when the run began.
         notes: What the reader must know about the data.
     """
@@ -84,10 +88,12 @@ class Prepared:
     collection: Collection
     audit: Audit
     splits: Splits
+    embedder: Checkpoint
     similarity: Similarity | None
     first_stages: Mapping[str, Run]
     chosen: str
     mining_run: Run
+    embedding_s: float
     stopwatch: Stopwatch
     notes: tuple[str, ...]
 
@@ -97,18 +103,28 @@ class Prepared:
         return self.first_stages[self.chosen]
 
 
-def read_and_split(path: Path, settings: TuneSettings, progress: Progress, say: Say) -> tuple[LoadedData, Splits]:
-    """Read the file, split it by group and prove that nothing leaks.
+def read(path: Path, settings: TuneSettings, progress: Progress, say: Say) -> LoadedData:
+    """Read the file and say what is in it.
 
     Raises:
-        DataError: The file cannot be used, or is too small to split.
-        LeakageError: Splits that the user gave share questions.
+        DataError: The file cannot be used.
+        LeakageError: A question is in two of the splits that the user gave.
     """
     loaded = load(path, settings.load, progress)
-    collection = loaded.collection
-    say(_audit_sentence(loaded.audit, collection))
+    say(_audit_sentence(loaded.audit, loaded.collection))
     for advice in _language_notes(loaded.audit, settings):
         say(advice)
+    return loaded
+
+
+def split_questions(loaded: LoadedData, settings: TuneSettings, say: Say) -> Splits:
+    """Split the questions by group, or as the user says, and prove that nothing leaks.
+
+    Raises:
+        DataError: There are too few to split.
+        LeakageError: Splits that the user gave share questions.
+    """
+    collection = loaded.collection
     if loaded.splits_by_user is None:
         splits = split(collection, settings.split)
     else:
@@ -125,7 +141,7 @@ def read_and_split(path: Path, settings: TuneSettings, progress: Progress, say: 
         f"(test: {n_groups:,} independent groups). The smallest true gain such a test set is likely to show (80% "
         f"power) is {smallest_detectable_gain(n_groups):.3f} nDCG@10."
     )
-    return loaded, splits
+    return splits
 
 
 def first_stages(
@@ -136,16 +152,26 @@ def first_stages(
     stopwatch: Stopwatch,
     progress: Progress = silent,
     say: Say = unheard,
+    live: Live | None = None,
 ) -> Prepared:
-    """Rank candidates by BM25, dense and hybrid search, and choose whose candidates are reranked."""
+    """Rank candidates by BM25, dense and hybrid search, and choose whose candidates are reranked.
+
+    Args:
+        live: Whose search it is; None to search the collection here.
+    """
     collection = loaded.collection
     with stopwatch.stage("first stage"):
         # A continued run must not measure anew: another precision would mean other vectors and other negatives.
         precision = folder.recall("embedder_precision") or "auto"
-        bi_encoder = SentenceTransformerEmbedder(resolve(settings.embedder), precision=precision)
+        checkpoint = resolve(settings.embedder)
+        bi_encoder = SentenceTransformerEmbedder(checkpoint, precision=precision)
         folder.remember(embedder_precision=bi_encoder.precision)
         embedder = CachedEmbedder(bi_encoder, folder.cache)
-        retrievers = make_first_stages(collection, embedder, progress)
+        retrievers: Sequence[Retriever]
+        if live is None:
+            retrievers = (_, dense, _) = make_first_stages(collection, embedder, progress)
+        else:
+            retrievers, dense = live.first_stages(embedder), live.dense(embedder)
         judged = queries_of(collection, splits.dev + splits.test)
         runs = {retriever.name: retriever.retrieve(judged, settings.depth, progress) for retriever in retrievers}
         train = queries_of(collection, splits.train)
@@ -154,10 +180,31 @@ def first_stages(
         )
         by_name = {retriever.name: retriever for retriever in retrievers}
         mining_run = by_name[chosen].retrieve(train, MINING_DEPTH, progress)
-        similarity = retrievers[1].similarity(train, progress) if _reads(loaded.audit, settings.embedder) else None
+        similarity = dense.similarity(train, progress) if _reads(loaded.audit, settings.embedder) else None
     say(f"First stage: candidates from {chosen}, the best of BM25, dense and hybrid on the train and dev questions.")
     notes = tuple(_language_notes(loaded.audit, settings))
-    return Prepared(collection, loaded.audit, splits, similarity, runs, chosen, mining_run, stopwatch, notes)
+    return Prepared(
+        collection=collection,
+        audit=loaded.audit,
+        splits=splits,
+        embedder=checkpoint,
+        similarity=similarity,
+        first_stages=runs,
+        chosen=chosen,
+        mining_run=mining_run,
+        embedding_s=_embedding_s(bi_encoder, collection),
+        stopwatch=stopwatch,
+        notes=notes,
+    )
+
+
+def _embedding_s(embedder: Embedder, collection: Collection) -> float:
+    """Expected seconds for embedding all passages, from a sample of them."""
+    texts = [passage.full_text for passage in collection.passages.values()]
+    sample = texts[:: max(1, len(texts) // _EMBEDDING_SAMPLE)][:_EMBEDDING_SAMPLE]
+    start = time.perf_counter()
+    embedder.embed_passages(sample)
+    return (time.perf_counter() - start) * len(texts) / len(sample)
 
 
 def make_first_stages(

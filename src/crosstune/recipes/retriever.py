@@ -94,7 +94,7 @@ def tune_first_stage(
         progress, say: Told of the work.
     """
     with prepared.stopwatch.stage("tune first stage"):
-        model = load_bi_encoder(resolve(settings.embedder), best_device().type)
+        model = load_bi_encoder(prepared.embedder, best_device().type)
         without_dropout(model)
         examples = _Examples(prepared)
         plan, precision, attention = _measure(model, examples, budget_s, settings.seed, folder)
@@ -117,17 +117,17 @@ def tune_first_stage(
         )  # fmt: skip
         if result.resumed_from:
             say(f"Training of the first stage continued from step {result.resumed_from}.")
-        share, path = _average(prepared, result.model_path, settings, folder)
+        share, path = _average(prepared, result.model_path, folder)
     resolved = {"plan": asdict(plan), "training": asdict(training), "tuned_share": share}
     notes = (
-        f"The first stage's bi-encoder ({settings.embedder}) was tuned on {plan.n_examples:,} question-answer pairs: "
-        f"{result.n_steps} steps of {_BATCH} pairs, {result.stopped}. On dev {share:.0%} of the tuned and "
+        f"The first stage's bi-encoder ({prepared.embedder.name}) was tuned on {plan.n_examples:,} question-answer "
+        f"pairs: {result.n_steps} steps of {_BATCH} pairs, {result.stopped}. On dev {share:.0%} of the tuned and "
         f"{1 - share:.0%} of the untuned weights ranked best.",
     )
     return _ranked(prepared, path, resolved, notes, settings, folder, progress, say)
 
 
-def _average(prepared: Prepared, tuned: Path, settings: TuneSettings, folder: RunFolder) -> tuple[float, Path]:
+def _average(prepared: Prepared, tuned: Path, folder: RunFolder) -> tuple[float, Path]:
     """The share of the tuned weights that ranks dev best, and the folder of the model.
 
     Half way back to the untuned weights often ranks as well and forgets less (Wortsman et al., "Robust fine-tuning of
@@ -141,7 +141,7 @@ def _average(prepared: Prepared, tuned: Path, settings: TuneSettings, folder: Ru
         quality = DevQuality(prepared)
         scores = {1.0: quality(model)}
         for share in _SHARES:
-            average_weights(model, load_bi_encoder(resolve(settings.embedder), best_device().type), share)
+            average_weights(model, load_bi_encoder(prepared.embedder, best_device().type), share)
             scores[share] = quality(model)
         remembered = min(scores, key=lambda share: (-scores[share], share))
         if remembered < 1:
@@ -218,7 +218,7 @@ def _ranked(
     say(sentence)
     return TunedFirstStage(
         model=model,
-        base=resolve(settings.embedder),
+        base=prepared.embedder,
         runs=runs,
         chosen=chosen,
         mining_run=mining_run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from crosstune.progress import Progress
 from crosstune.recipes.choose import Tuned
 from crosstune.recipes.finished import FinishedRun, read_finished
 from crosstune.recipes.judge import judge
-from crosstune.recipes.prepare import Prepared, Say, Stopwatch, first_stages, read_and_split, write_split
+from crosstune.recipes.live import onto_index, open_live, write_missing
+from crosstune.recipes.prepare import Prepared, Say, Stopwatch, first_stages, read, split_questions, write_split
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import best_device
@@ -43,8 +45,18 @@ def run_recipe(
     """
     stopwatch = Stopwatch()
     base = resolve(settings.base, settings.revision)
+    live = open_live(settings)
+    if live is not None:
+        settings = replace(settings, embedder=live.store.spec.embedder_source)
     with stopwatch.stage("read"):
-        loaded, splits = read_and_split(Path(path), settings, progress, say)
+        loaded = read(Path(path), settings, progress, say)
+        mapped = None if live is None else onto_index(loaded, live, progress)
+        notes: tuple[str, ...] = ()
+        if live is not None and mapped is not None:
+            loaded, notes = mapped.loaded, (live.sentence(), mapped.sentence)
+        for note in notes:
+            say(note)
+        splits = split_questions(loaded, settings, say)
     identity = {
         "recipe": resolved["recipe"],
         "settings": resolved,
@@ -55,7 +67,10 @@ def run_recipe(
     if folder.complete:
         say(f"{folder.path} holds this run, complete; pass --overwrite to run it again.")
         return read_finished(folder)
-    prepared = first_stages(loaded, splits, settings, folder, stopwatch, progress, say)
+    if mapped is not None and mapped.missing:
+        write_missing(mapped.missing, folder.unmapped)
+    prepared = first_stages(loaded, splits, settings, folder, stopwatch, progress, say, live)
+    prepared = replace(prepared, notes=(*notes, *prepared.notes))
     write_split(prepared, folder)
     tuned = train(prepared, base, folder)
     report = judge(tuned, prepared, settings, folder, progress, say)

@@ -78,6 +78,11 @@ class RunFolder:
         return self.path / "training"
 
     @property
+    def unmapped(self) -> Path:
+        """Answers that the live index does not hold."""
+        return self.path / "unmapped.csv"
+
+    @property
     def complete(self) -> bool:
         """Whether the run has ended with a verdict."""
         return bool(self._manifest["status"] == "complete")
@@ -125,7 +130,7 @@ class RunFolder:
         """Remove what a run writes, and nothing else that a person may have put there."""
         for folder in (self.model, self.runs, self.mining, self.cache, self.training):
             shutil.rmtree(folder, ignore_errors=True)
-        for name in ("manifest.json", "report.json", "report.html", "qrels.trec", "splits.json"):
+        for name in ("manifest.json", "report.json", "report.html", "qrels.trec", "splits.json", "unmapped.csv"):
             (self.path / name).unlink(missing_ok=True)
 
     def _write(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from crosstune.checkpoints import EMBEDDED, STARTER
 from crosstune.data import LoadSettings, SplitSettings
 from crosstune.errors import ConfigError
+from crosstune.retrieval.stores import parse_location
+from crosstune.types import Condition
 
 STAGES = ("auto", "reranker", "retriever", "both")
 
@@ -28,6 +30,9 @@ class TuneSettings:
         pos_weight: Weight of positives, for "bce"; None for the number of negatives.
         seed: Of splits, mining and training.
         load, split: How the file is read and split.
+        retriever: Location of the live index whose search is the first stage, in place of one made here from the
+            answers; its own embedder takes the place of `embedder`.
+        where: Conditions under which the live index is searched.
         drop_leaks: Leave out train and dev questions of the user's splits that leak, where the default is to stop.
     """
 
@@ -43,6 +48,8 @@ class TuneSettings:
     load: LoadSettings = field(default_factory=LoadSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     drop_leaks: bool = False
+    retriever: str | None = None
+    where: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
         if self.budget_s < 10:
@@ -52,6 +59,10 @@ class TuneSettings:
         if self.depth < 2:
             raise ConfigError(f"depth must be at least 2 for a ranking to exist, found {self.depth}")
 
+        if self.where and self.retriever is None:
+            raise ConfigError("conditions filter a live index; name it as the retriever")
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as every artefact stores them."""
-        return asdict(self)
+        """Plain values, as every artefact stores them: without the password of a live index."""
+        shown = None if self.retriever is None else parse_location(self.retriever).location
+        return asdict(self) | {"retriever": shown}

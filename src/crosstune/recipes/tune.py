@@ -38,6 +38,8 @@ from crosstune.types import Collection, Run, TrainingGroup
 
 # Of the time that is left: a first stage learns more in a minute than a reranker, and is done sooner.
 _FIRST_STAGE_SHARE, _WHOLE_SHARE = 0.4, 0.85
+# What is tuned has to be embedded anew to be judged; beyond this share of the time that buys nothing.
+_MOST_FOR_EMBEDDING = 0.5
 
 
 def tune(
@@ -122,8 +124,17 @@ class _Stages:
                 raise ConfigError(f"{reason}; use --stages reranker, or splits that do not share their answers")
             self._explain(f"{reason}.", notes)
             return None
+        left_s, again_s = self._left_s(), self._prepared.embedding_s
+        if stages == "auto" and again_s > _MOST_FOR_EMBEDDING * left_s:
+            self._explain(
+                f"The first stage was not tuned: embedding {len(self._prepared.collection.passages):,} passages anew "
+                f"would take about {again_s / 60:.0f} min. Give more time (--budget), or --stages both to do it "
+                "anyway.",
+                notes,
+            )
+            return None
         share = _WHOLE_SHARE if stages == "retriever" else _FIRST_STAGE_SHARE
-        budget_s = share * self._left_s()
+        budget_s = share * max(0.0, left_s - again_s)
         return tune_first_stage(self._prepared, self._settings, budget_s, self._folder, self._progress, self._say)
 
     def _reranker(

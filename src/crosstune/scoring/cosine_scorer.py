@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,10 @@ class CosineScorer:
             return self._cache.score_pairs(pairs, lambda missing: self._cosines(missing, progress))
         return self._cosines(pairs, progress)
 
+    def remember(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Keep vectors (texts, dimensions) that this embedder gave somewhere else, such as in an index."""
+        self._keep(dict(zip(map(content_hash, texts), vectors, strict=True)))
+
     def with_cache(self, cache: PairCache) -> CosineScorer:
         """The same over a cache."""
         return CosineScorer(self._embedder, cache)
@@ -62,10 +66,13 @@ class CosineScorer:
         new = [text for text in texts if text not in found]
         if new:
             found |= dict(zip(new, self._embedder.embed_passages(new, progress), strict=True))
+        self._keep({keys[text]: vector for text, vector in found.items()})
+        return found
+
+    def _keep(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         with self._lock:
-            for text, vector in found.items():
-                self._kept[keys[text]] = vector
-                self._kept.move_to_end(keys[text])
+            for key, vector in vectors.items():
+                self._kept[key] = vector
+                self._kept.move_to_end(key)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
-        return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.bundle import ModelBundle, load_bundle
-from crosstune.checkpoints import Checkpoint, CheckpointKind
+from crosstune.checkpoints import Checkpoint, CheckpointKind, resolve
 from crosstune.errors import BundleError, ConfigError, MissingExtraError
 from crosstune.extras import require
 from crosstune.language import language_of
@@ -81,6 +81,7 @@ class Reranker:
         # Not every tokenizer and stemmer may be used by two threads at once, and one ranking keeps all processors busy.
         self._turn = threading.Lock()
         self.missing: dict[Part, str] = {}
+        self._embedder: SentenceTransformerEmbedder | None = None
         self._cosines = self._open_bi_encoder()
         self._cut = None if bundle.fusion is None else remembering(language_of(bundle.fusion.language))
         if self._wants(Part.CROSS_ENCODER):
@@ -257,6 +258,19 @@ class Reranker:
             cached._cosines = self._cosines.with_cache(PairCache(cache, identity, Part.BI_ENCODER.value))
         return cached
 
+    @cached_property
+    def embedder_identity(self) -> str | None:
+        """`SentenceTransformerEmbedder.identity` of the bi-encoder; None where it has no part in the score."""
+        folder = self.bundle.bi_encoder
+        if self._embedder is None or folder is None:
+            return None
+        return f"{resolve(str(folder)).revision} {self._embedder.limits}"
+
+    def remember(self, passages: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Take vectors (passages, dimensions) of the bi-encoder from an index, in place of embedding the passages."""
+        if self._cosines is not None:
+            self._cosines.remember(passages, vectors)
+
     def _wants(self, part: Part) -> bool:
         fusion = self.bundle.fusion
         return part is Part.CROSS_ENCODER if fusion is None else part in fusion.weights
@@ -276,4 +290,5 @@ class Reranker:
         folder = self.bundle.bi_encoder
         checkpoint = Checkpoint(str(folder), folder, "", CheckpointKind.ENCODER)
         # float32, so that scores are the same on every machine.
-        return CosineScorer(SentenceTransformerEmbedder(checkpoint, precision="fp32"))
+        self._embedder = SentenceTransformerEmbedder(checkpoint, precision="fp32")
+        return CosineScorer(self._embedder)
