@@ -105,7 +105,8 @@ def _report(values: Values, groups: Sequence[str]) -> dict[str, Any]:
     family = [(name, budget) for name in values if name != "vector search" for budget in BUDGETS]
     gains = {}
     for name, budget in family:
-        one = compare(values["vector search"][budget], values[name][budget], groups)
+        found, base = values[name][budget], values["vector search"][budget]
+        one = compare(f"{budget} tokens", "vector search", name, base, found, groups)
         gains[f"{name}, {budget} tokens"] = {"gain": _plain(one.delta), "p_value": one.p_value}
     return {"share of questions whose answer is in the context": rows, "gain over vector search": gains}
 
