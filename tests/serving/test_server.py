@@ -11,7 +11,7 @@ import pytest
 
 from crosstune.errors import ConfigError
 from crosstune.scoring import Reranker
-from crosstune.serving import ServingSettings
+from crosstune.serving import ServingSettings, listen, url_of
 from crosstune.serving import worker as worker_module
 from crosstune.serving.gate import is_key
 
@@ -429,3 +429,24 @@ def test_limits_are_above_nothing(name):
 def test_an_empty_key_is_refused():
     with pytest.raises(ConfigError, match="the API key is empty"):
         ServingSettings(api_key=" ")
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+def test_the_address_of_a_socket():
+    with listen("127.0.0.1", 0) as listener:
+        assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_the_address_of_a_socket_of_ipv6():
+    try:
+        listener = listen("::1", 0)
+    except ConfigError:
+        pytest.skip("this machine has no IPv6")
+    with listener:
+        assert url_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
