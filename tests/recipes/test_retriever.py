@@ -90,11 +90,11 @@ def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, 
         for parameter in model.parameters():
             parameter.add_(1.0)
     model.save_pretrained(str(moved))
-    settings = SimpleNamespace(embedder=str(bare_bert))
-    found, path = retriever._average(None, moved, settings, folder)
+    prepared = SimpleNamespace(embedder=resolve(str(bare_bert)))
+    found, path = retriever._average(prepared, moved, folder)
     assert found == share
     base, kept = (load_bi_encoder(resolve(str(p)), "cpu").state_dict() for p in (bare_bert, path))
     name = next(name for name in base if name.endswith("word_embeddings.weight"))
     torch.testing.assert_close(kept[name], base[name] + share)
     # A continued run decides nothing anew.
-    assert retriever._average(None, moved, settings, folder) == (share, path)
+    assert retriever._average(prepared, moved, folder) == (share, path)
