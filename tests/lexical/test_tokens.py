@@ -1,8 +1,11 @@
 """Words, character pairs and both in one text; stems and stop words by language."""
 
+import re
+
 import pytest
 
 from crosstune.language import language_of
+from crosstune.lexical import tokens
 from crosstune.lexical.tokens import Tokenizer
 
 
@@ -67,3 +70,12 @@ def test_stop_words_can_be_kept():
 @pytest.mark.parametrize("text", ["", "  ", "?!", "…"])
 def test_nothing_to_count(text):
     assert terms("en", text) == []
+
+
+def test_the_fast_way_for_latin_text_finds_the_same_words(monkeypatch):
+    texts = [text for i in range(0x3000) for text in (chr(i), f"a{chr(i)}b", f"{chr(i)}1 _{chr(i)}")]
+    fast = [list(tokens._pieces(text)) for text in texts]
+    n_fast = sum(not tokens._NOT_LATIN.search(text) for text in texts)
+    assert 3 * 0x300 < n_fast < len(texts)
+    monkeypatch.setattr(tokens, "_NOT_LATIN", re.compile(""))  # finds something in every text
+    assert [list(tokens._pieces(text)) for text in texts] == fast
