@@ -73,3 +73,27 @@ def test_best_places_agrees_with_a_full_sort():
         expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         for depth in (1, 3, 10, 50):
             assert best_places(scores, depth).tolist() == expected[:depth]
+
+
+def test_agrees_with_sorting_all_cosines_in_float64():
+    rng = np.random.default_rng(1)
+    # Directions that come again, and others that are next to them: ties, and differences in the seventh digit.
+    some = rng.normal(size=(40, 16))
+    matrix = np.concatenate([some, some + rng.normal(size=some.shape) * 1e-7, rng.normal(size=(220, 16))])
+    matrix = (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
+    texts = {str(i): row for i, row in enumerate(matrix)}
+
+    class Table:
+        name = "table"
+
+        def embed_queries(self, asked, progress=silent):
+            return np.stack([texts[text] for text in asked])
+
+        embed_passages = embed_queries
+
+    index = Dense(passages(*texts), Table())
+    run = index.retrieve([Query(str(i), str(i)) for i in range(60)], 50)
+    for i in range(60):
+        exact = np.round(matrix.astype(np.float64) @ matrix[i].astype(np.float64), 6)
+        expected = sorted(range(len(matrix)), key=lambda place: (-exact[place], place))[:50]
+        assert [(c.passage_id, c.score) for c in run.candidates[str(i)]] == [(f"p{p}", exact[p]) for p in expected]

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from crosstune.errors import ConfigError
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Embedder
-from crosstune.retrieval.ranking import as_candidates, best_places, require_depth
+from crosstune.retrieval.exact import cosines, nearest
+from crosstune.retrieval.ranking import require_depth
 from crosstune.types import Candidate, Passage, Query, Run, ScoreKind
 
-# Scores of this many (query, passage) pairs are held at once: 64 MiB of float64.
+# Products of this many (query, passage) pairs are held at once: 32 MiB of float32.
 _PAIRS_PER_BLOCK = 1 << 23
-# Cosines are summed in float64 and rounded to what the float32 vectors are good for: the last bits of a
-# matrix product depend on its shape, and neither ties nor ranks may hang on the other questions asked.
-_DECIMALS = 6
 
 
 class Dense:
@@ -58,13 +56,17 @@ class Dense:
         """
         require_depth(depth)
         vectors = self._query_vectors(queries, progress)  # (queries, dimensions)
-        passages = self._vectors.T.astype(np.float64)  # (dimensions, passages)
         ranked: dict[str, tuple[Candidate, ...]] = {}
         step = max(1, _PAIRS_PER_BLOCK // max(1, len(self._passage_ids)))
         for start in range(0, len(queries), step):
-            scores = np.round(vectors[start : start + step] @ passages, _DECIMALS)  # (queries, passages)
-            for query, row in zip(queries[start : start + step], scores, strict=True):
-                ranked[query.query_id] = as_candidates(self._passage_ids, row, best_places(row, depth))
+            block = slice(start, start + step)
+            rough = vectors[block] @ self._vectors.T  # (queries, passages)
+            for query, vector, row in zip(queries[block], vectors[block], rough, strict=True):
+                places, scores = nearest(self._vectors, row, vector, depth)
+                ranked[query.query_id] = tuple(
+                    Candidate(self._passage_ids[place], score, rank)
+                    for rank, (place, score) in enumerate(zip(places.tolist(), scores.tolist(), strict=True), start=1)
+                )
         return Run(self.name, depth, ScoreKind.SIMILARITY, ranked)
 
     def similarity(
@@ -77,17 +79,15 @@ class Dense:
         vectors = self._query_vectors(queries, progress)
         rows = {query.query_id: row for row, query in enumerate(queries)}
 
-        def cosines(query_id: str, passage_ids: Sequence[str]) -> NDArray[np.float64]:
+        def of_query(query_id: str, passage_ids: Sequence[str]) -> NDArray[np.float64]:
             if query_id not in rows:
                 raise ConfigError(f"no vector for query {query_id!r}: name it when asking for the similarity")
             places = [self._places[passage_id] for passage_id in passage_ids]
-            found = self._vectors[places].astype(np.float64) @ vectors[rows[query_id]]
-            rounded: NDArray[np.float64] = np.round(found, _DECIMALS)
-            return rounded
+            return cosines(self._vectors[places], vectors[rows[query_id]])
 
-        return cosines
+        return of_query
 
-    def _query_vectors(self, queries: Sequence[Query], progress: Progress) -> NDArray[np.float64]:
+    def _query_vectors(self, queries: Sequence[Query], progress: Progress) -> NDArray[np.float32]:
         if not queries:
-            return np.zeros((0, self._vectors.shape[1]))
-        return self._embedder.embed_queries([query.text for query in queries], progress).astype(np.float64)
+            return np.zeros((0, self._vectors.shape[1]), dtype=np.float32)
+        return self._embedder.embed_queries([query.text for query in queries], progress)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from crosstune.language import language_of
 from crosstune.lexical import LexicalIndex
+from crosstune.retrieval.exact import Nearest
 from crosstune.retrieval.ranking import best_places
 from crosstune.retrieval.stores.conditions import Column
 from crosstune.retrieval.stores.folder_files import vectors_of
-from crosstune.retrieval.stores.vectors import ExactVectors, GraphVectors, Nearest, Vectors, is_large
+from crosstune.retrieval.stores.vectors import ExactVectors, GraphVectors, Vectors, is_large
 from crosstune.types import Condition, IndexSpec
 
 Ranked = list[tuple[int, float]]

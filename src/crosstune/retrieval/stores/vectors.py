@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosstune.extras import require
-from crosstune.retrieval.ranking import best_places
+from crosstune.retrieval.exact import NOTHING, Nearest, best_of, cosines, nearest
 
 EXACT_BELOW = 200_000
 """Up to which comparing with every vector takes tens of milliseconds; above, a graph is searched."""
 
-# As in retrieval/dense.py: summed in float64 and rounded to what the float32 vectors are good for.
-_DECIMALS = 6
 _BLOCK = 10_000
 # Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW graphs" (2018): more
 # links and wider searches buy recall with memory and time. Wide enough for 0.95 and more at depth 100.
@@ -26,8 +24,6 @@ _WIDTH_ADDING = 200
 _WIDTH_SEARCHING = 256
 
 Fetch = Callable[[Sequence[int]], NDArray[np.float32]]
-Nearest = tuple[NDArray[np.intp], NDArray[np.float64]]
-"""Places of the nearest vectors, best first, and their cosines."""
 
 
 def is_large(n_passages: int) -> bool:
@@ -52,20 +48,13 @@ class ExactVectors:
 
     def __init__(self, matrix: NDArray[np.float32]) -> None:
         self._matrix = matrix
-        # A float32 sum of `dimensions` products that add up to at most 1 is off by less than dimensions * 2^-24.
-        self._margin = np.float32(2 * matrix.shape[1] * 2.0**-24 + 10.0**-_DECIMALS)
 
     def nearest(self, vector: NDArray[np.float32], depth: int, allowed: NDArray[np.bool_] | None) -> Nearest:
-        """As `Vectors.nearest`: found in float32, which is quick, with a margin in which float64 decides."""
+        """As `Vectors.nearest`."""
         rough = self._matrix @ vector
         if allowed is not None:
             rough = np.where(allowed, rough, -np.inf)
-        n_found = min(depth, len(rough) if allowed is None else int(allowed.sum()))
-        if n_found == 0:
-            return _NOTHING
-        last = np.partition(rough, -n_found)[-n_found]
-        near = np.flatnonzero(rough >= last - self._margin)
-        return _best(near, _cosines(self._matrix[near], vector), n_found)
+        return nearest(self._matrix, rough, vector, depth)
 
 
 class GraphVectors:
@@ -94,23 +83,10 @@ class GraphVectors:
 
     def _nearest_of(self, places: NDArray[np.intp], vector: NDArray[np.float32], depth: int) -> Nearest:
         if len(places) == 0:
-            return _NOTHING
+            return NOTHING
         blocks = [places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK)]
-        cosines = [_cosines(np.stack(self._graph.get(self._rows[block])), vector) for block in blocks]
-        return _best(places, np.concatenate(cosines), depth)
-
-
-_NOTHING: Nearest = (np.zeros(0, dtype=np.intp), np.zeros(0))
-
-
-def _cosines(rows: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float64]:
-    cosines: NDArray[np.float64] = np.round(rows.astype(np.float64) @ vector.astype(np.float64), _DECIMALS)
-    return cosines
-
-
-def _best(places: NDArray[np.intp], cosines: NDArray[np.float64], depth: int) -> Nearest:
-    best = best_places(cosines, depth)
-    return places[best], cosines[best]
+        found = [cosines(np.stack(self._graph.get(self._rows[block])), vector) for block in blocks]
+        return best_of(places, np.concatenate(found), depth)
 
 
 def _up_to_date(path: Path, rows: NDArray[np.int64], dimensions: int, fetch: Fetch) -> Any:
