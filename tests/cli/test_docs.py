@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from crosstune.cli.main import app
 
@@ -22,6 +23,13 @@ def test_every_command_and_option_has_help(name):
     assert command.help
     without = [parameter.name for parameter in command.params if not getattr(parameter, "help", None)]
     assert without == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_help_can_be_shown(name):
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0, result.exception
+    assert f"crosstune {name}" in result.stdout
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"serve", "mcp"}))  # they answer until they are stopped

@@ -45,8 +45,8 @@ RedisOption: TypeAlias = Annotated[
     typer.Option(
         "--redis",
         envvar="CROSSTUNE_REDIS",
-        help="Redis server of the index: redis://[user@]host:port[/db]. The password is taken from the environment "
-        "variable CROSSTUNE_REDIS_PASSWORD.",
+        help="Redis server of the index: redis://host:port, or redis://user@host:port. The password is taken from the "
+        "environment variable CROSSTUNE_REDIS_PASSWORD.",
     ),
 ]
 IndexName: TypeAlias = Annotated[str, typer.Option("--name", help="Name of the index in Redis.")]

@@ -223,7 +223,7 @@ def _data_summary(prepared: Prepared) -> dict[str, str | int | float]:
         "rows merged with an equal one": audit.rows_merged,
         "rows dropped": audit.rows_dropped,
         "questions": len(prepared.collection.queries),
-        "different answers": len(prepared.collection.passages),
+        "passages": len(prepared.collection.passages),
         "independent groups of questions": len(set(prepared.splits.groups.values())),
         "languages": ", ".join(audit.languages),
         "fingerprint": prepared.collection.fingerprint,

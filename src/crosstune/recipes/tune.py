@@ -128,8 +128,8 @@ class _Stages:
         if stages == "auto" and again_s > _MOST_FOR_EMBEDDING * left_s:
             self._explain(
                 f"The first stage was not tuned: embedding {len(self._prepared.collection.passages):,} passages anew "
-                f"would take about {again_s / 60:.0f} min. Give more time (--budget), or --stages both to do it "
-                "anyway.",
+                f"would take about {again_s:.0f} of the {max(0.0, left_s):.0f} seconds left. Give more time "
+                "(--budget), or --stages both to do it anyway.",
                 notes,
             )
             return None

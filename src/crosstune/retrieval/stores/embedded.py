@@ -101,7 +101,7 @@ class RedisServer:
         client = _client(self.port, self._password)
         try:
             process_id: int = client.info("server")["process_id"]
-        except (errors.ConnectionError, errors.AuthenticationError):  # nobody listens yet, or it is loading its data
+        except (errors.ConnectionError, errors.TimeoutError, errors.AuthenticationError):  # not there yet, or loading
             return False
         finally:
             client.close()
@@ -136,8 +136,8 @@ def embedded_redis(
         folder = data_dir or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         server = RedisServer(folder.resolve(), free_port() if port is None else port, settings, password)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop()
