@@ -72,6 +72,11 @@ class Store(Protocol):
         """What it was made with."""
         ...
 
+    @property
+    def version(self) -> str:
+        """Name of this version; empty for an index that has none."""
+        ...
+
     def count(self) -> int:
         """Number of passages."""
         ...

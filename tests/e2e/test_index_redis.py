@@ -36,8 +36,19 @@ def server(tmp_path: Path):
         yield running
 
 
-def command(documents, server):
-    return [*CROSSTUNE, "index", str(documents), "--redis", server.url, "--name", "docs", "--json", "-q"]
+def command(documents, server, *options):
+    return [
+        *CROSSTUNE,
+        "index",
+        str(documents),
+        "--redis",
+        server.url,
+        "--name",
+        "docs",
+        "--json",
+        "-q",
+        *map(str, options),
+    ]
 
 
 def n_keys(server):
@@ -60,9 +71,10 @@ def start_and_wait(documents, server):
     return process
 
 
-def finish(documents, server):
+def finish(documents, server, *options):
     """Run the command to its end; what it says, and the ids of all passages."""
-    result = subprocess.run(command(documents, server), capture_output=True, text=True, timeout=300, check=False)
+    line = command(documents, server, *options)
+    result = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     store = open_store(f"{server.url}/docs")
     found = [passage.origin.document_id for passage in store.passages()]
@@ -90,4 +102,18 @@ def test_the_server_is_killed_and_the_message_says_so(documents, server):
     server.start()
     done, found = finish(documents, server)
     assert done["n_embedded"] + done["n_kept"] == N_DOCUMENTS
+    assert sorted(found) == sorted(f"d{n}" for n in range(N_DOCUMENTS))
+
+
+def test_an_edited_schema_makes_a_new_version_with_the_old_vectors(documents, server, tmp_path):
+    schema = tmp_path / "schema.yaml"
+    first, _ = finish(documents, server, "--schema", schema)
+    assert (first["n_embedded"], first["new_version"]) == (N_DOCUMENTS, True)
+    same, _ = finish(documents, server, "--schema", schema)
+    assert (same["n_embedded"], same["n_kept"], same["new_version"]) == (0, N_DOCUMENTS, False)
+    text = schema.read_text(encoding="utf-8")
+    assert "m: 16" in text
+    schema.write_text(text.replace("m: 16", "m: 24"), encoding="utf-8")
+    edited, found = finish(documents, server, "--schema", schema)
+    assert (edited["n_embedded"], edited["n_updated"], edited["new_version"]) == (0, N_DOCUMENTS, True)
     assert sorted(found) == sorted(f"d{n}" for n in range(N_DOCUMENTS))

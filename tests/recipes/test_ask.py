@@ -75,9 +75,23 @@ def test_nothing_is_packed_and_nobody_asked_when_no_passage_reaches_the_threshol
     assert stub.requests == []
 
 
+def test_another_threshold_takes_the_place_of_the_models_own(unsure, answering):
+    probabilities = [hit.probability for hit in unsure.search(QUESTION, top_n=20).hits]
+    found = grounds(unsure, QUESTION, 40, words, threshold=max(probabilities) - 1e-6)
+    assert found.search.answered
+    assert found.context.citations[0].passage_ids == (found.search.hits[0].passage.passage_id,)
+    assert len(found.context.citations) > 1  # what supports it need not reach it
+    assert grounds(unsure, QUESTION, 40, words, threshold=max(probabilities) + 1e-6).context.text == ""
+    assert grounds(answering, QUESTION, 40, words, threshold=1.0).context.text == ""
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(ConfigError, match="a probability from 0 to 1"):
+            grounds(unsure, QUESTION, 40, words, threshold=wrong)
+
+
 def test_without_probabilities_everything_is_packed(location):
     opened = open_pipeline(location)
     assert grounds(opened, QUESTION, 40, words).context.citations
+    assert grounds(opened, QUESTION, 40, words, threshold=0.9).context.citations
     opened.close()
 
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from crosstune.retrieval.stores import RedisServer, embedded_redis
+from crosstune.retrieval.stores import RedisServer, embedded, embedded_redis
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +20,16 @@ def redis_server(redis_packages: None) -> Iterator[RedisServer]:
     """One that runs for all tests; each takes an index name of its own."""
     with embedded_redis() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def json_server(redis_packages: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """As `redis_server`, with documents in JSON."""
+    module = embedded._search_module()
+    settings = ['save ""', f"loadmodule {module}", f"loadmodule {module.with_name('rejson.so')}"]
+    server = RedisServer(tmp_path_factory.mktemp("json"), embedded.free_port(), settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

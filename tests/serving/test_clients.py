@@ -1,6 +1,6 @@
 """What unmodified clients send, field by field, and what each of them needs in the answer.
 
-The requests were rebuilt field by field from what the client packages send; the packages themselves are not installed here.
+The requests were rebuilt field by field from what the client packages send; these are not installed here.
 """
 
 import http.client

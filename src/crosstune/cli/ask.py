@@ -23,7 +23,7 @@ from crosstune.cli.options import (
     conditions,
     location,
 )
-from crosstune.cli.search import hit_as_json
+from crosstune.cli.search import ForeignEmbedder, hit_as_json
 
 if TYPE_CHECKING:
     from crosstune.llm import LanguageModel
@@ -44,6 +44,7 @@ def ask(
     name: IndexName = "docs",
     store: StoreOption = None,
     model: TunedModel = None,
+    embedder: ForeignEmbedder = None,
     mode: ModeOption = ModeName.auto,
     where: WhereOption = None,
     depth: DepthOption = 50,
@@ -53,8 +54,12 @@ def ask(
         typer.Option(help="best first; source: by document; edges: best at both ends, where models read most."),
     ] = OrderName.best,
     threshold: Annotated[
-        bool, typer.Option("--threshold", help="Pack only passages that reach the no-answer threshold.")
-    ] = False,
+        float | None,
+        typer.Option(
+            help="Probability that the best passage must reach for an answer; 0 always answers. Default: the model's "
+            "own threshold, chosen on your dev questions."
+        ),
+    ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json to count tokens with. Default: the embedder's.")
     ] = None,
@@ -75,11 +80,11 @@ def ask(
     from crosstune.recipes.search import open_pipeline, warnings
 
     language_model = connect(llm) if configured() else None
-    pipeline = open_pipeline(location(redis, name, store), model, mode.value)
+    pipeline = open_pipeline(location(redis, name, store), model, mode.value, embedder=embedder)
     try:
         found = grounds(
             pipeline, question, context_tokens, token_counter(pipeline.store, tokenizer), order=order.value,
-            depth=depth, where=conditions(where), answers_only=threshold,
+            depth=depth, where=conditions(where), threshold=threshold,
         )  # fmt: skip
         for warning in warnings(pipeline):
             typer.echo(warning, err=True)

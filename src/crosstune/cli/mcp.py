@@ -12,6 +12,7 @@ from crosstune.cli.options import (
     TunedModel,
     location,
 )
+from crosstune.cli.search import ForeignEmbedder
 from crosstune.errors import ConfigError
 
 
@@ -20,6 +21,7 @@ def mcp(
     name: IndexName = "docs",
     store: StoreOption = None,
     model: TunedModel = None,
+    embedder: ForeignEmbedder = None,
     mode: ModeOption = ModeName.auto,
 ) -> None:
     """Offer search and reranking to an assistant, by the Model Context Protocol over standard input and output.
@@ -39,7 +41,7 @@ def mcp(
             raise ConfigError("there is nothing to offer; name an index (--redis or --store), a --model, or both")
         make_server(None, Reranker.load(model)).run("stdio")
         return
-    pipeline = open_pipeline(location(redis, name, store), model, mode.value)
+    pipeline = open_pipeline(location(redis, name, store), model, mode.value, embedder=embedder)
     try:
         make_server(pipeline, pipeline.reranker).run("stdio")
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from crosstune.recipes.search import SearchResult
     from crosstune.types import Hit
 
+ForeignEmbedder: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        help="Only for an index that crosstune did not make: the model its vectors are from ('embedded', a folder, or "
+        "a hub id).",
+    ),
+]
 _SHOWN = 300
 
 
@@ -42,6 +50,7 @@ def search(
     name: IndexName = "docs",
     store: StoreOption = None,
     model: TunedModel = None,
+    embedder: ForeignEmbedder = None,
     mode: ModeOption = ModeName.auto,
     where: WhereOption = None,
     depth: DepthOption = 50,
@@ -62,12 +71,18 @@ def search(
     The index proposes candidates by vector, text or hybrid search; with --model they are reranked by all parts of the
     tuned score, with its weights. Shows each passage's rank before and after, and its calibrated probability.
 
+    An index in Redis that another program made (RedisVL, LangChain, LlamaIndex) is read as it is: name its model with
+    --embedder, and where its fields are not found by name add them to the server, as in --redis
+    'redis://localhost:6379?text=content&vector=embedding'.
+
     Example: crosstune search "How do refunds work?" --redis redis://localhost:6379 --model runs/mine
     """
     from crosstune.recipes.search import open_pipeline, warnings
 
     place = location(redis, name, store)
-    pipeline = open_pipeline(place, model, mode.value, runtime=runtime, precision=precision(precision_name))
+    pipeline = open_pipeline(
+        place, model, mode.value, runtime=runtime, precision=precision(precision_name), embedder=embedder
+    )
     try:
         result = pipeline.search(
             question, depth=depth, top_n=top_n, where=conditions(where), answers_only=threshold,

@@ -67,13 +67,18 @@ def tune(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit of the base.")] = None,
     embedder: Annotated[
-        str, typer.Option(help="Bi-encoder of the dense first stage: 'embedded', a folder, or a hub id.")
+        str,
+        typer.Option(
+            help="Bi-encoder of the dense first stage: 'embedded', a folder, or a hub id. With --retriever only for an "
+            "index that crosstune did not make: the model its vectors are from."
+        ),
     ] = "embedded",
     retriever: Annotated[
         str | None,
         typer.Option(
-            help="Live index (folder, or redis://host:port/name) that `crosstune index` made: its own search is the "
-            "first stage, answers are looked for among its passages, and the verdict is about it."
+            help="Live index (folder, or redis://host:port/name), made by `crosstune index` or, in Redis, by any other "
+            "program: its own search is the first stage, answers are looked for among its passages, and the verdict is "
+            "about it. It is only read."
         ),
     ] = None,
     where: WhereOption = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crosstune.checkpoints import load_tokenizer
@@ -39,7 +39,7 @@ def grounds(
     order: Order = "best",
     depth: int = DEPTH,
     where: Sequence[Condition] = (),
-    answers_only: bool = False,
+    threshold: float | None = None,
 ) -> Grounds:
     """Search, and pack the best passages into a budget of tokens.
 
@@ -48,15 +48,22 @@ def grounds(
         question: Text.
         budget_tokens, count_tokens, order: As of `pack`.
         depth, where: As of `Pipeline.search`.
-        answers_only: Pack only passages that reach the no-answer threshold; otherwise one that does is enough for the
-            others to be packed too.
+        threshold: Probability that the best passage must reach for anything to be packed; None for the model's own
+            no-answer threshold. Where probabilities are not known, there is no threshold.
 
     Raises:
-        ConfigError, StoreError: As of `pack` and `Pipeline.search`.
+        ConfigError: Not a probability; or as of `pack` and `Pipeline.search`.
+        StoreError: As of `Pipeline.search`.
     """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigError(f"a threshold is a probability from 0 to 1, found {threshold:g}")
     search = pipeline.search(question, depth=depth, top_n=depth, where=where)
-    hopeless = search.answered is False
-    context = pack(search.hits, budget_tokens, count_tokens, order=order, answers_only=answers_only or hopeless)
+    hits = search.hits
+    if threshold is not None:
+        hits = tuple(replace(hit, answers=hit.probability is None or hit.probability >= threshold) for hit in hits)
+        known = any(hit.probability is not None for hit in hits)
+        search = replace(search, hits=hits, answered=any(hit.answers for hit in hits) if known or not hits else None)
+    context = pack(hits, budget_tokens, count_tokens, order=order, answers_only=search.answered is False)
     return Grounds(search, context)
 
 

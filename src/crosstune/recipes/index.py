@@ -270,7 +270,7 @@ class _Writer:
     def __init__(self, store: Store, embedder: Embedder, published: Store | None) -> None:
         self._store, self._embedder = store, embedder
         self._known = store.digests()
-        self.is_new_version = published is None or published.spec != store.spec
+        self.is_new_version = published is None or published.version != store.version
         reusable = self.is_new_version and published is not None and published.spec.embedder == store.spec.embedder
         self._old = published if reusable else None
         self._old_ids = frozenset() if self._old is None else frozenset(self._old.digests())

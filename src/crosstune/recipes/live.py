@@ -8,18 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crosstune.bi_encoder import SentenceTransformerEmbedder
-from crosstune.checkpoints import EMBEDDED
 from crosstune.data import LoadedData, MappedAnswers, map_answers
 from crosstune.data.collect import collection_of
-from crosstune.errors import ConfigError, DataError
+from crosstune.errors import DataError
 from crosstune.language import language_of
 from crosstune.progress import Progress
 from crosstune.protocols import Embedder, Store
-from crosstune.recipes.search import open_embedder
+from crosstune.recipes.search import open_index
 from crosstune.recipes.settings import TuneSettings
 from crosstune.retrieval import Dense
 from crosstune.retrieval.live import LiveIndex
-from crosstune.retrieval.stores import matching, open_store
+from crosstune.retrieval.stores import ForeignRedisStore, matching
 from crosstune.types import Collection, Condition, Passage
 
 # Below this share of answers found, the file and the index are hardly about the same documents.
@@ -69,20 +68,19 @@ def open_live(settings: TuneSettings) -> Live | None:
     Raises:
         ConfigError: Another embedder than the index's own is asked for.
         DataError: No passage meets the conditions.
-        StoreError: It cannot be used.
+        StoreError: It cannot be used, or crosstune did not make it and its vectors are not from the embedder.
     """
     if settings.retriever is None:
         return None
-    store = open_store(settings.retriever)
-    own = store.spec.embedder_source
-    if settings.embedder not in (EMBEDDED, own):
-        raise ConfigError(
-            f"index {store.location} was embedded with {own!r}, not with {settings.embedder!r}; leave --embedder out"
-        )
-    passages = {p.passage_id: p for p in matching(store.passages(), settings.where, store.spec.fields)}
+    store, embedder = open_index(settings.retriever, settings.embedder)
+    if isinstance(store, ForeignRedisStore):
+        found = store.passages(settings.where)  # its tags are its own: only Redis knows which meet a condition
+    else:
+        found = matching(store.passages(), settings.where, store.spec.fields)
+    passages = {passage.passage_id: passage for passage in found}
     if not passages:
         raise DataError(f"no passage of the index {store.location} meets the conditions; loosen them")
-    return Live(store, open_embedder(store), settings.where, passages)
+    return Live(store, embedder, settings.where, passages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.bundle import ModelBundle, load_bundle
-from crosstune.checkpoints import resolve
+from crosstune.checkpoints import EMBEDDED, resolve
 from crosstune.errors import ConfigError, StoreError
 from crosstune.protocols import Embedder, Store
 from crosstune.retrieval.live import MODES, LiveIndex, Mode
-from crosstune.retrieval.stores import open_store
+from crosstune.retrieval.stores import ForeignRedisStore, ForeignSpec, is_foreign, open_store
 from crosstune.scoring import RankedPassage, Reranker
 from crosstune.types import Condition, Found, Hit, Part
 
 SearchMode: TypeAlias = Literal["auto", "vector", "text", "hybrid"]
 DEPTH, TOP_N = 50, 5
+# How many passages of an index of another program are embedded again, to see that its vectors are from this model, and
+# the mean cosine that they must pass: the same model gives almost 1, also at another precision or with another prompt.
+_PROBES, _LEAST_AGREEMENT = 20, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ def judged_mode(bundle: ModelBundle | None) -> Mode:
 
 def open_pipeline(
     location: str, model: str | Path | None = None, mode: SearchMode = "auto", *, runtime: str = "auto",
-    precision: str | None = None,
+    precision: str | None = None, embedder: str | None = None,
 ) -> Pipeline:  # fmt: skip
     """Open an index with its own embedder, and a tuned model over it.
 
@@ -175,19 +180,82 @@ def open_pipeline(
         model: Folder that `crosstune tune` wrote; None for the index's own order.
         mode: As of `Pipeline`.
         runtime, precision: As of `Reranker`.
+        embedder: As of `open_index`.
 
     Raises:
-        StoreError: There is no index, or its embedder is not the one that is found under that name today.
+        StoreError: As of `open_index`.
         BundleError, ConfigError, CheckpointError, MissingExtraError: The models cannot be used.
     """
-    store = open_store(location)
+    store, own = open_index(location, embedder)
     try:
-        embedder = open_embedder(store)
         reranker = None if model is None else Reranker(load_bundle(model), precision, runtime)
-        return Pipeline(store, embedder, reranker, mode)
+        return Pipeline(store, own, reranker, mode)
     except BaseException:
         store.close()
         raise
+
+
+def open_index(location: str, embedder: str | None = None) -> tuple[Store, SentenceTransformerEmbedder]:
+    """Open an index, and the embedder that its vectors are from.
+
+    Args:
+        location: Folder, or redis://host:port/name.
+        embedder: For an index in Redis that crosstune did not make: the model that its vectors are from ("embedded", a
+            folder, or a hub id). The vectors of some passages are compared with what it gives; whether it puts the
+            right prompt before a question cannot be seen from them.
+
+    Raises:
+        StoreError: There is no index, or its vectors are not from the embedder that is found under that name today.
+        ConfigError: Another embedder than the own one is named for an index that crosstune made.
+        CheckpointError, MissingExtraError: The embedder cannot be used.
+    """
+    if embedder is not None and is_foreign(location):
+        return _open_foreign(location, embedder)
+    store = open_store(location)
+    try:
+        own = store.spec.embedder_source
+        if embedder not in (None, EMBEDDED, own):
+            raise ConfigError(
+                f"index {store.location} was embedded with {own!r}, not with {embedder!r}; leave --embedder out"
+            )
+        return store, open_embedder(store)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _open_foreign(location: str, name: str) -> tuple[Store, SentenceTransformerEmbedder]:
+    embedder = _loaded(name)
+    store = open_store(location, ForeignSpec(embedder.identity, name, embedder.embed_queries([""]).shape[1]))
+    try:
+        if isinstance(store, ForeignRedisStore):
+            _require_agreement(store, embedder)
+        return store, embedder
+    except BaseException:
+        store.close()
+        raise
+
+
+def _require_agreement(store: ForeignRedisStore, embedder: Embedder) -> None:
+    """Refuse an embedder that does not give the vectors of the index for its texts, with or without titles."""
+    sample = store.sample(_PROBES)
+    if not sample:
+        if store.count():
+            raise StoreError(
+                f"no passage of {store.location} was found with a text in the field {store.text_field!r} and a vector; "
+                "name the fields in the location (redis://host:port/NAME?text=...&vector=...)"
+            )
+        return
+    stored = store.vectors([passage.passage_id for passage in sample])
+    # Only who made the index knows whether titles were embedded; without titles both are the same.
+    readings = {tuple(passage.text for passage in sample), tuple(passage.full_text for passage in sample)}
+    agreement = max(float(np.sum(stored * embedder.embed_passages(texts), axis=1).mean()) for texts in readings)
+    if agreement <= _LEAST_AGREEMENT:
+        raise StoreError(
+            f"the vectors of {store.location} were not made by {store.spec.embedder_source!r} from the field "
+            f"{store.text_field!r}: mean cosine {agreement:.2f}; name the right model with --embedder, or the right "
+            "field in the location (redis://host:port/NAME?text=...)"
+        )
 
 
 def open_embedder(store: Store) -> SentenceTransformerEmbedder:
@@ -198,14 +266,18 @@ def open_embedder(store: Store) -> SentenceTransformerEmbedder:
         CheckpointError: It is not found.
     """
     spec = store.spec
-    # One question at a time: no measurement of precision would pay.
-    embedder = SentenceTransformerEmbedder(resolve(spec.embedder_source), precision="fp32")
+    embedder = _loaded(spec.embedder_source)
     if embedder.identity != spec.embedder:
         raise StoreError(
             f"index {store.location} was embedded with another version of {spec.embedder_source!r} than the one that "
             "is there now; index again with `crosstune index`, or put the model back"
         )
     return embedder
+
+
+def _loaded(source: str) -> SentenceTransformerEmbedder:
+    # One question at a time: no measurement of precision would pay.
+    return SentenceTransformerEmbedder(resolve(source), precision="fp32")
 
 
 def warnings(pipeline: Pipeline) -> list[str]:

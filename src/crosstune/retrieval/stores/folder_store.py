@@ -63,6 +63,11 @@ class FolderStore:
         """What it was made with."""
         return self._manifest.spec
 
+    @property
+    def version(self) -> str:
+        """Hash of the spec, and of the schema where that is not the usual one."""
+        return self._manifest.version
+
     def count(self) -> int:
         """Number of passages."""
         with self._reading():

@@ -10,10 +10,18 @@ from typing import Any
 
 from crosstune.errors import StoreError
 from crosstune.extras import require
+from crosstune.protocols import Store
+from crosstune.retrieval.stores.foreign import ForeignRedisStore, ForeignSpec, read_foreign
 from crosstune.retrieval.stores.location import RedisPlace
 from crosstune.retrieval.stores.redis_connection import Connection
 from crosstune.retrieval.stores.redis_schema import is_graph, language, metadata_fields, own_part, read_schema
-from crosstune.retrieval.stores.redis_server import index_info, index_name, read_published, wait_until_indexed
+from crosstune.retrieval.stores.redis_server import (
+    foreign,
+    index_info,
+    index_name,
+    read_published,
+    wait_until_indexed,
+)
 from crosstune.retrieval.stores.redis_store import RedisStore
 from crosstune.retrieval.stores.version import Manifest, version_name
 from crosstune.types import IndexSpec
@@ -21,19 +29,19 @@ from crosstune.types import IndexSpec
 _INDEXING_TIMEOUT_S = 600.0
 
 
-def open_redis(place: RedisPlace) -> RedisStore:
-    """The published version of an index in Redis.
+def open_redis(place: RedisPlace, foreign_spec: ForeignSpec | None = None) -> Store:
+    """The published version of an index in Redis, or an index that another program made.
 
     Raises:
-        StoreError: There is none, or the server cannot be reached or used.
+        StoreError: There is none, it is of another program and nothing is told of it, or the server cannot be reached
+            or used.
         MissingExtraError: redisvl is not installed.
     """
     with _connected(place) as connection:
         manifest = read_published(connection, place)
         if manifest is None:
-            raise StoreError(
-                f"there is no index at {place.location}; check the name, or make one with `crosstune index`"
-            )
+            return _open_foreign(connection, place, foreign_spec)
+        place.require_own()
         try:
             return _store(connection, place, manifest)
         except StoreError:
@@ -44,6 +52,14 @@ def open_redis(place: RedisPlace) -> RedisStore:
     return open_redis(place)  # another version was published while this one was opened
 
 
+def is_foreign_redis(place: RedisPlace) -> bool:
+    """Whether there is an index that another program made; see `open_redis` for what is raised."""
+    with _connected(place) as connection:
+        found = read_published(connection, place) is None and index_info(connection, place.name) is not None
+        connection.close()
+        return found
+
+
 def start_redis(place: RedisPlace, spec: IndexSpec, schema_path: Path | None) -> RedisStore:
     """The version of an index in Redis that is made with a spec: see `start_version`.
 
@@ -52,8 +68,11 @@ def start_redis(place: RedisPlace, spec: IndexSpec, schema_path: Path | None) ->
             reached or used.
         MissingExtraError: redisvl is not installed.
     """
+    place.require_own()
     with _connected(place) as connection:
         published = read_published(connection, place)
+        if published is None and index_info(connection, place.name) is not None:
+            raise foreign(place, "give the index another name, or drop that one (FT.DROPINDEX)")
         kept = published is not None and published.spec == spec and schema_path is None
         if published is not None and kept and index_info(connection, index_name(place, published.version)) is not None:
             return _store(connection, place, published)
@@ -76,6 +95,16 @@ def _connected(place: RedisPlace) -> Iterator[Connection]:
     except BaseException:
         connection.close()
         raise
+
+
+def _open_foreign(connection: Connection, place: RedisPlace, spec: ForeignSpec | None) -> ForeignRedisStore:
+    info = index_info(connection, place.name)
+    if info is None:
+        raise StoreError(f"there is no index at {place.location}; check the name, or make one with `crosstune index`")
+    if spec is None:
+        raise foreign(place, "say with --embedder which model its vectors are from, and it is read as it is")
+    connection.run(partial(wait_until_indexed, place.name, _INDEXING_TIMEOUT_S))
+    return read_foreign(connection, place, info, spec)
 
 
 def _create_index(connection: Connection, place: RedisPlace, manifest: Manifest, schema: Any) -> None:

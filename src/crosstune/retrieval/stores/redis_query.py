@@ -34,10 +34,10 @@ def filter_of(where: Sequence[Condition], fields: Mapping[str, str]) -> tuple[st
     return (" ".join(clauses) or "*"), parameters
 
 
-def words_of(terms: Iterable[str]) -> tuple[str, Parameters]:
-    """A query that finds what holds any of the terms, each counted once, and its parameters."""
+def words_of(terms: Iterable[str], field: str = "_terms") -> tuple[str, Parameters]:
+    """A query that finds what holds any of the terms in a field, each counted once, and its parameters."""
     parameters: Parameters = {f"t{place}": term for place, term in enumerate(dict.fromkeys(terms))}
-    return f"@_terms:({'|'.join(f'${name}' for name in parameters)})", parameters
+    return f"@{field}:({'|'.join(f'${name}' for name in parameters)})", parameters
 
 
 def _clause(condition: Condition, names: Sequence[str], numeric: bool) -> str:

@@ -29,20 +29,21 @@ def index_name(place: RedisPlace, version: str) -> str:
 
 
 def read_published(connection: Connection, place: RedisPlace) -> Manifest | None:
-    """The manifest; None where nothing is published.
+    """The manifest; None where crosstune has published nothing.
 
     Raises:
-        StoreError: It is damaged or newer, or there is an index of that name that crosstune did not make.
+        StoreError: It is damaged or newer.
     """
     text = connection.run(lambda client: client.get(manifest_key(place)))
-    if text is not None:
-        return read_manifest(text, place.location)
-    if index_info(connection, place.name) is not None:
-        raise StoreError(
-            f"Redis at {place.location} has an index {place.name!r} that crosstune did not make, or whose manifest "
-            f"({manifest_key(place)}) was removed; give the index another name, or drop that one (FT.DROPINDEX)"
-        )
-    return None
+    return None if text is None else read_manifest(text, place.location)
+
+
+def foreign(place: RedisPlace, remedy: str) -> StoreError:
+    """The error of an index that crosstune did not make."""
+    return StoreError(
+        f"Redis at {place.location} has an index {place.name!r} that crosstune did not make, or whose manifest "
+        f"({manifest_key(place)}) was removed; {remedy}"
+    )
 
 
 def index_info(connection: Connection, name: str) -> dict[str, Any] | None:

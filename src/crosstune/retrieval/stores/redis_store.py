@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosstune.errors import StoreError
-from crosstune.extras import require
 from crosstune.language import language_of
 from crosstune.lexical import remembering
 from crosstune.retrieval.ranking import require_depth
@@ -24,8 +23,9 @@ from crosstune.retrieval.stores.checks import check_passages, check_vectors, mis
 from crosstune.retrieval.stores.conditions import check_conditions
 from crosstune.retrieval.stores.location import RedisPlace
 from crosstune.retrieval.stores.redis_connection import Connection
-from crosstune.retrieval.stores.redis_query import Parameters, filter_of, words_of
+from crosstune.retrieval.stores.redis_query import filter_of, words_of
 from crosstune.retrieval.stores.redis_rows import PARTS, absent, fields_of, passage_of
+from crosstune.retrieval.stores.redis_search import Searches, nearest, pipelined
 from crosstune.retrieval.stores.redis_server import (
     drop_other_versions,
     index_info,
@@ -38,14 +38,8 @@ from crosstune.retrieval.stores.version import Manifest
 from crosstune.types import Condition, Found, IndexSpec, Passage
 
 _PASSAGES_AT_ONCE = 200
-# How many near passages the graph keeps in view while it searches: the more the fewer it misses.
-_LEAST_WIDTH = 600
-_NEVER_DECODE = "NEVER_DECODE"  # redis-py's name of the option that gives an answer as bytes
 _DECIMALS = 6  # of a cosine, as in every store: what float32 is good for
-_SEARCH_TIMEOUT_MS = 20_000  # after Redis' own 500 ms it would return a part of what it should find, without a word
 _INDEXING_TIMEOUT_S = 15.0
-_SCORERS = ("BM25STD", "BM25")
-"""The textbook's BM25, and what servers have that do not know it yet."""
 
 
 class RedisStore:
@@ -75,7 +69,7 @@ class RedisStore:
         self._approximate = approximate
         self._index = index_name(place, manifest.version)
         self._cut = remembering(language_of(manifest.spec.language))
-        self._scorers = list(_SCORERS)
+        self._searches = Searches(connection, self._index)
         connection.on_return = partial(wait_until_indexed, self._index, _INDEXING_TIMEOUT_S)
 
     @property
@@ -87,6 +81,11 @@ class RedisStore:
     def spec(self) -> IndexSpec:
         """What it was made with."""
         return self._manifest.spec
+
+    @property
+    def version(self) -> str:
+        """Hash of the spec, and of the schema where that is not the usual one."""
+        return self._manifest.version
 
     def count(self) -> int:
         """Number of passages."""
@@ -106,7 +105,7 @@ class RedisStore:
     def update(self, passages: Sequence[Passage], digests: Sequence[str]) -> None:
         """Write all but the vectors of passages that are there."""
         check_passages(passages, digests)
-        there = self._pipelined([("EXISTS", self._key(passage.passage_id)) for passage in passages])
+        there = pipelined(self._connection, [("EXISTS", self._key(passage.passage_id)) for passage in passages])
         for passage, exists in zip(passages, there, strict=True):
             if not exists:
                 raise missing(passage.passage_id, self.location)
@@ -114,7 +113,7 @@ class RedisStore:
 
     def remove(self, passage_ids: Sequence[str]) -> None:
         """Forget passages; ids that are not there are passed over."""
-        self._pipelined([("UNLINK", self._key(passage_id)) for passage_id in passage_ids])
+        pipelined(self._connection, [("UNLINK", self._key(passage_id)) for passage_id in passage_ids])
 
     def publish(self) -> None:
         """Make this version the one that `open_store` gives, in one step, and drop the others."""
@@ -144,12 +143,10 @@ class RedisStore:
         check_conditions(where, self.spec.fields)
         (row,) = check_vectors(np.atleast_2d(vector), 1, self.spec)
         condition, parameters = filter_of(where, self.spec.fields)
-        parameters |= {"depth": depth, "vector": row.tobytes()}
-        width = ""
-        if self._approximate:
-            width, parameters["width"] = "EF_RUNTIME $width", max(_LEAST_WIDTH, 2 * depth)
-        query = self._query(f"({condition})=>[KNN $depth @vector $vector {width} AS distance]", depth, "distance")
-        result = self._search(query.sort_by("distance"), parameters)
+        parameters |= {"vector": row.tobytes()}
+        text = nearest(condition, "vector", parameters, depth, approximate=self._approximate)
+        query = self._searches.query(text, depth, *PARTS, "distance").sort_by("distance")
+        result = self._searches.search(query, parameters)
         return self._found((document, round(1 - float(document.distance), _DECIMALS)) for document in result.docs)
 
     def search_text(self, text: str, depth: int, where: Sequence[Condition] = ()) -> tuple[Found, ...]:
@@ -162,8 +159,8 @@ class RedisStore:
         words, parameters = words_of(terms)
         condition, of_condition = filter_of(where, self.spec.fields)
         found = words if condition == "*" else f"{words} {condition}"
-        query = self._query(found, depth).with_scores().verbatim()
-        result = self._search_scored(query, parameters | of_condition)
+        query = self._searches.query(found, depth, *PARTS).verbatim()
+        result = self._searches.scored(query, parameters | of_condition)
         return self._found((document, float(document.score)) for document in result.docs)
 
     def vectors(self, passage_ids: Sequence[str]) -> NDArray[np.float32]:
@@ -171,7 +168,7 @@ class RedisStore:
         matrix = np.empty((len(passage_ids), self.spec.dimensions), dtype=np.float32)
         for start in range(0, len(passage_ids), _PASSAGES_AT_ONCE):
             some = passage_ids[start : start + _PASSAGES_AT_ONCE]
-            blobs = self._pipelined([("HGET", self._key(one), "vector") for one in some], decoded=False)
+            blobs = pipelined(self._connection, [("HGET", self._key(one), "vector") for one in some], decoded=False)
             for place, (passage_id, blob) in enumerate(zip(some, blobs, strict=True), start=start):
                 if blob is None:
                     raise missing(passage_id, self.location)
@@ -187,7 +184,7 @@ class RedisStore:
         ordered = sorted(places, key=lambda passage_id: (*places[passage_id], passage_id))
         for start in range(0, len(ordered), _PASSAGES_AT_ONCE):
             some = ordered[start : start + _PASSAGES_AT_ONCE]
-            rows = self._pipelined([("HMGET", self._key(passage_id), *PARTS) for passage_id in some])
+            rows = pipelined(self._connection, [("HMGET", self._key(passage_id), *PARTS) for passage_id in some])
             found = (passage_of(passage_id, parts) for passage_id, parts in zip(some, rows, strict=True))
             yield from (passage for passage in found if passage is not None)
 
@@ -217,45 +214,13 @@ class RedisStore:
                 key = self._key(passage.passage_id)
                 commands.append(("HSET", key, *(part for pair in {**fields, **extra}.items() for part in pair)))
                 commands += [("HDEL", key, *gone)] if gone else []
-            self._pipelined(commands, transaction=True)
-
-    def _pipelined(
-        self, commands: Sequence[tuple[Any, ...]], *, transaction: bool = False, decoded: bool = True
-    ) -> list[Any]:
-        options = {} if decoded else {_NEVER_DECODE: True}
-
-        def execute(client: Any) -> list[Any]:
-            with client.pipeline(transaction=transaction) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command, **options)
-                results: list[Any] = pipeline.execute()
-                return results
-
-        return self._connection.run(execute)
+            pipelined(self._connection, commands, transaction=True)
 
     def _scan(self, *fields: str) -> Iterator[tuple[str, list[str | None]]]:
         """(passage_id, values of fields) of every passage, in no order; one can come twice."""
         for keys in scan(self._connection, f"{self._index}:*"):
-            rows = self._pipelined([("HMGET", key, *fields) for key in keys])
+            rows = pipelined(self._connection, [("HMGET", key, *fields) for key in keys])
             yield from zip(map(self._passage_id, keys), rows, strict=True)
-
-    def _query(self, text: str, depth: int, *more: str) -> Any:
-        queries = require("redis.commands.search.query", extra="redis", what="an index in Redis")
-        query = queries.Query(text).return_fields(*PARTS, *more).paging(0, depth).dialect(2)
-        return query.timeout(_SEARCH_TIMEOUT_MS)
-
-    def _search(self, query: Any, parameters: Parameters) -> Any:
-        return self._connection.run(lambda client: client.ft(self._index).search(query, parameters))
-
-    def _search_scored(self, query: Any, parameters: Parameters) -> Any:
-        """Search with the first scorer that the server knows."""
-        while True:
-            try:
-                return self._search(query.scorer(self._scorers[0]), parameters)
-            except StoreError as error:
-                if "No such scorer" not in str(error) or len(self._scorers) == 1:
-                    raise
-                self._scorers = self._scorers[1:]
 
     def _found(self, scored: Iterator[tuple[Any, float]]) -> tuple[Found, ...]:
         found = []
