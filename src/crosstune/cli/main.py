@@ -36,8 +36,14 @@ app = typer.Typer(
     help="Fine-tune a reranker on your own questions and answers, prove whether ranking got better, and use it.\n\n"
     "Start with [bold]crosstune check qa.csv[/bold], then [bold]crosstune tune qa.csv --out runs/mine[/bold].",
 )
-for command in (check, tune, rank, predict, evaluate, export, bench, serve, index, search, ask, synth, mcp):
-    app.command()(command)
+_GROUPS = {
+    "Tune": (check, tune, evaluate, synth),
+    "Use the model": (rank, predict, serve, export, bench),
+    "Search documents with it": (index, search, ask, mcp),
+}
+for _title, _commands in _GROUPS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_title)(_command)
 
 
 def _version(wanted: bool) -> None:
