@@ -103,3 +103,16 @@ def test_as_dict_is_json_without_the_sample(tmp_path: Path) -> None:
     fields = json.loads(json.dumps(check(write(tmp_path / "qa.csv", 60)).as_dict()))
     assert fields["audit"]["rows_read"] == 60
     assert not [name for name in fields["audit"] if name.startswith("sample")]
+
+
+def test_synthetic_rows_do_not_count_towards_the_test(tmp_path: Path) -> None:
+    path = write(tmp_path / "qa.csv", 250)
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    marked = [f"{row},{'yes' if number < 150 else ''}" for number, row in enumerate(rows)]
+    path.write_text("\n".join([f"{header},synthetic", *marked]) + "\n", encoding="utf-8")
+    result = check(path)
+    # 100 of 250 questions are a person's: a fifth of them.
+    assert (result.audit.rows_synthetic, result.expected_test) == (150, 20)
+    assert any("150 rows are synthetic" in line for line in result.advice)
+    path.write_text("\n".join([f"{header},synthetic", *(f"{row},yes" for row in rows)]) + "\n", encoding="utf-8")
+    assert check(path).advice[0] == "Too few: there is no question of a person's with an answer in the file."

@@ -50,6 +50,7 @@ class Audit:
         rows_used: Rows that gave a question/passage pair of their own.
         rows_merged: Rows whose pair another row had already given.
         rows_dropped: Rows that gave nothing; each has a finding that says why.
+        rows_synthetic: Rows not dropped whose question was written by a machine.
         findings: By row; at most `MAX_LISTED` of a kind.
         counts: kind -> exact number of findings.
         unlisted: kind -> how many findings are counted but not in `findings`; empty when all are listed.
@@ -71,6 +72,7 @@ class Audit:
     rows_used: int
     rows_merged: int
     rows_dropped: int
+    rows_synthetic: int
     findings: tuple[Finding, ...]
     counts: Mapping[str, int]
     unlisted: Mapping[str, int]

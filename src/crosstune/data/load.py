@@ -125,9 +125,11 @@ def _read(
     log = AuditLog(path, settings.skip_bad_rows, sink)
     source = open_source(path, settings, log)
     ledger, sample = Ledger(), Sample()
+    n_synthetic = 0
     try:
         for found, cleaned in prepare(_watched(source, progress), log):
             ledger.add(found, cleaned)
+            n_synthetic += cleaned.synthetic
             sample.add(cleaned.query, cleaned.passage)
             if keep is not None:
                 keep(cleaned)
@@ -136,7 +138,7 @@ def _read(
     finally:
         ledger.close()
     form = (source.format, source.encoding, source.delimiter, source.columns)
-    return _audit(path, form, log, sizes, sample, Counter(split_of_queries(table).values())), table
+    return _audit(path, form, log, sizes, sample, Counter(split_of_queries(table).values()), n_synthetic), table
 
 
 def open_source(path: Path, settings: LoadSettings, log: AuditLog) -> Source:
@@ -177,6 +179,7 @@ def _audit(
     sizes: Sizes,
     sample: Sample,
     user_split: Mapping[str, int],
+    n_synthetic: int = 0,
 ) -> Audit:
     n_used, n_merged, n_dropped = log.outcomes()
     languages = [detect_language(texts).code for texts in (sample.questions, sample.answers) if texts]
@@ -190,6 +193,7 @@ def _audit(
         rows_used=n_used,
         rows_merged=n_merged,
         rows_dropped=n_dropped,
+        rows_synthetic=n_synthetic,
         findings=log.findings(),
         counts=dict(sorted(log.counts.items())),
         unlisted=log.unlisted(),

@@ -104,9 +104,11 @@ def unknown_share(report: Audit, base: str) -> tuple[float | None, str | None]:
 def _expected_test(report: Audit, settings: SplitSettings) -> tuple[int, int]:
     """Questions and groups in the test set that `split` would cut, or that the user gave."""
     n_queries = report.n_queries_with_relevant
-    if not n_queries:
+    # Nothing is judged by a synthetic question.
+    n_real = round(n_queries * (1 - report.rows_synthetic / max(1, report.rows_used + report.rows_merged)))
+    if not n_real:
         return 0, 0
-    n_test = report.user_split.get("test", 0) or settings.target_sizes(n_queries)[1]
+    n_test = report.user_split.get("test", 0) or settings.target_sizes(n_real)[1]
     return n_test, max(round(n_test * report.n_groups / n_queries), 1)
 
 
@@ -118,7 +120,7 @@ def _recommend(report: Audit, n_test_groups: int, gain: float | None) -> Recomme
 
 def _on_size(report: Audit, recommendation: Recommendation, n_test: int, n_test_groups: int, gain: float | None) -> str:
     if gain is None:
-        return "Too few: there is no question with an answer in the file."
+        return "Too few: there is no question of a person's with an answer in the file."
     test = f"a test set of {n_test:,} questions in {n_test_groups:,} independent groups"
     shows = f"{test} shows a gain of {gain:.3f} nDCG@10 or more"
     if recommendation == "enough":
@@ -148,6 +150,10 @@ def _on_rows(report: Audit) -> list[str]:
     advice = []
     if n("question-in-two-splits"):
         advice.append("Questions are in two of your splits; put all rows of a question in one, or tune will stop.")
+    if report.rows_synthetic:
+        advice.append(
+            f"{report.rows_synthetic:,} rows are synthetic: they are trained on, and the test is cut from the others."
+        )
     if n("lost-characters"):
         advice.append(f"{n('lost-characters'):,} texts lost characters (U+FFFD); export the file again as UTF-8.")
     if report.rows_dropped > 0.05 * report.rows_read:
