@@ -89,3 +89,14 @@ def test_counts_and_order_of_what_is_missing():
 @pytest.mark.parametrize("passages", [{}, index_of("")])
 def test_an_empty_index_holds_nothing(passages):
     assert found(REFUND, passages) == (None, ())
+
+
+def test_a_long_answer_cut_into_many_passages_among_others_like_it():
+    sentences = [f"Step {n} of the long way: turn screw {n * 37} until light {n * 91} is on." for n in range(27)]
+    answer = " ".join(sentences)
+    mine = index_of(*(" ".join(sentences[n : n + 1]) for n in range(len(sentences))), document="long.md")
+    others = {
+        f"o{n}": Passage(f"o{n}", text.replace("long", "short"), origin=Origin(f"other-{n % 7}.md", n, 0, 9))
+        for n, text in enumerate(sentences)
+    }
+    assert found(answer, {**others, **mine}) == (Match.SPREAD, tuple(mine))

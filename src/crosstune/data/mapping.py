@@ -27,8 +27,8 @@ _LEAST_PART = 0.3
 # Shorter texts ("Yes, you can.") stand in many passages by chance.
 _LEAST_CHARACTERS = 40
 _N_GRAM = 4
-# Passages that share most words with an answer are compared with it; an answer is rarely cut into more.
-_MOST_COMPARED = 20
+# Passages that share most words with an answer are compared with it, and all those of the first few documents.
+_MOST_COMPARED, _MOST_DOCUMENTS = 20, 5
 _NUMBER = re.compile(r"\d+")
 
 
@@ -94,6 +94,10 @@ class _Finder:
     def __init__(self, passages: Mapping[str, Passage], language: Language) -> None:
         self._ids = list(passages)
         self._documents = [None if p.origin is None else p.origin.document_id for p in passages.values()]
+        self._of_document: dict[str, list[int]] = {}
+        for place, document in enumerate(self._documents):
+            if document is not None:
+                self._of_document.setdefault(document, []).append(place)
         self._texts = [normalized(passage.text) for passage in passages.values()]
         self._index = LexicalIndex([passage.text for passage in passages.values()], language)
         self._equal: dict[str, list[str]] = {}
@@ -108,7 +112,7 @@ class _Finder:
             return Match.EXACT, tuple(self._equal[answer])
         places = self._alike(text)
         for match, holds in ((Match.CONTAINED, _contains), (Match.SIMILAR, _holds)):
-            found = [self._ids[place] for place in places if holds(answer, self._texts[place])]
+            found = [self._ids[place] for place in sorted(places) if holds(answer, self._texts[place])]
             if found:
                 return match, tuple(found)
         spread = self._spread(answer, places)
@@ -117,23 +121,20 @@ class _Finder:
     def _spread(self, answer: str, places: Sequence[int]) -> tuple[str, ...]:
         """The passages of the one document that together hold the answer."""
         grams = _grams(answer)
-        of_document: dict[str, list[int]] = {}
-        for place in places:
-            document = self._documents[place]
-            if document is not None and _is_part(self._texts[place], answer, grams):
-                of_document.setdefault(document, []).append(place)
-        for parts in of_document.values():
+        near = [document for place in places if (document := self._documents[place]) is not None]
+        for document in list(dict.fromkeys(near))[:_MOST_DOCUMENTS]:
+            parts = [place for place in self._of_document[document] if _is_part(self._texts[place], answer, grams)]
             if len(parts) > 1 and _holds(answer, " ".join(self._texts[place] for place in parts)):
                 return tuple(self._ids[place] for place in parts)
         return ()
 
     def _alike(self, text: str) -> Sequence[int]:
-        """Places of the passages that share most words, in corpus order."""
+        """Places of the passages that share most words, those that share most first."""
         if not self._ids:
             return []
         scores = self._index.scores(text)
         n = min(_MOST_COMPARED, int((scores > 0).sum()))
-        places: list[int] = sorted(np.argsort(-scores, kind="stable")[:n].tolist())
+        places: list[int] = np.argsort(-scores, kind="stable")[:n].tolist()
         return places
 
 

@@ -39,7 +39,7 @@ from crosstune.types import Collection, Run, TrainingGroup
 # Of the time that is left: a first stage learns more in a minute than a reranker, and is done sooner.
 _FIRST_STAGE_SHARE, _WHOLE_SHARE = 0.4, 0.85
 # What is tuned has to be embedded anew to be judged; beyond this share of the time that buys nothing.
-_MOST_FOR_EMBEDDING = 0.5
+_MOST_FOR_EMBEDDING = 0.8
 
 
 def tune(
