@@ -1,9 +1,9 @@
 """How often is the answer in the context? With and without reranking, on a real Redis, for held-out questions.
 
-python -m benchmarks.rag.context DATA/qa.csv [--minutes 10] indexes the answers of a file in Redis (cut into passages),
-tunes with that live index as first stage, and packs contexts of 512, 1,024 and 2,048 tokens for the test questions: in
-the index's own order and reranked, over the index as it is and over the index embedded with the tuned bi-encoder.
-Writes benchmarks/results/rag/NAME.json. No texts are kept.
+python -m benchmarks.rag.context DATA/qa.csv [--minutes 10] [--stages auto] indexes the answers of a file in Redis (cut
+into passages), tunes with that live index as first stage, and packs contexts of 512, 1,024 and 2,048 tokens for the
+test questions: in the index's own order and reranked, over the index as it is and over the index embedded with the
+tuned bi-encoder. Writes benchmarks/results/rag/NAME.json. No texts are kept.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--stages", default="auto")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, embedded_redis() as server:
         folder = Path(temporary)
         documents = _answers(options.data, folder / "answers.jsonl")
         location, tuned_location = f"{server.url}/plain", f"{server.url}/tuned"
         index(documents, location)
-        settings = TuneSettings(budget_s=60 * options.minutes, retriever=location)
+        settings = TuneSettings(budget_s=60 * options.minutes, retriever=location, stages=options.stages)
         finished = tune(options.data, folder / "run", settings, say=print)
         index(documents, tuned_location, IndexSettings(embedder=str(folder / "run")))
         splits = json.loads((folder / "run" / "splits.json").read_text(encoding="utf-8"))
@@ -58,7 +59,8 @@ def main() -> None:
             print(name, {budget: round(float(of.mean()), 3) for budget, of in values[name].items()}, flush=True)
             pipeline.close()
         groups = [splits["groups"][query_id] for query_id in qrels]
-        report = _report(values, groups) | {"verdict": finished.verdict.value, "machine": machine()}
+        about = {"shipped": finished.report["shipped"], "verdict": finished.verdict.value, "machine": machine()}
+        report = _report(values, groups) | about
     RESULTS.mkdir(parents=True, exist_ok=True)
     name = options.data.parent.name
     (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

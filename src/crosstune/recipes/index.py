@@ -14,6 +14,7 @@ from crosstune.bundle import MANIFEST, load_bundle
 from crosstune.checkpoints import EMBEDDED, resolve
 from crosstune.documents import (
     ChunkSettings,
+    Document,
     FastTokenizer,
     ReadLog,
     chunk,
@@ -191,19 +192,18 @@ class _Source:
         self.log = ReadLog()
 
     def passages(self, progress: Progress = silent) -> Iterator[Passage]:
-        """Read and cut from the beginning, each passage once: a table has an answer in the row of every question."""
+        """Read and cut from the beginning, each document once: a table has an answer in the row of every question."""
         self.n_documents, self.n_repeats, self.log = 0, 0, ReadLog()
         seen: set[str] = set()
         for document in read_documents(
             self._path, text_column=self._settings.text_column, log=self.log, progress=progress
         ):
             self.n_documents += 1
-            for passage in chunk(document, self._tokens, self._settings.chunks):
-                content = _content(passage)
-                self.n_repeats += content in seen
-                if content not in seen:
-                    seen.add(content)
-                    yield passage
+            content = _content(document)
+            self.n_repeats += content in seen
+            if content not in seen:
+                seen.add(content)
+                yield from chunk(document, self._tokens, self._settings.chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +233,14 @@ def _survey(source: _Source, progress: Progress) -> _Survey:
     return _Survey(source.n_documents, n_passages, detect_language(sample).code, fields)
 
 
-def _content(passage: Passage) -> str:
-    """What a passage says and can be found by: equal for those of which one is enough."""
-    metadata = sorted((name, value) for name, value in passage.metadata.items() if name != _QUESTION)
-    return content_hash(json.dumps([normalized(passage.title), normalized(passage.text), metadata]))
+def _content(document: Document) -> str:
+    """What a document says and can be found by: equal for those of which one is enough."""
+    metadata = sorted((name, value) for name, value in document.metadata.items() if name != _QUESTION)
+    return content_hash(json.dumps([normalized(document.title), normalized(document.text), metadata]))
 
 
 def _repeats(n: int) -> str:
-    return f"; {n:,} that repeat one with the same metadata are left out" if n else ""
+    return f"; {n:,} documents that repeat one with the same metadata are left out" if n else ""
 
 
 def _passed_over(log: ReadLog) -> str:
