@@ -47,7 +47,7 @@ def main() -> None:
         sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
         print("\nRedis has ended. The same command continues from where it was.")
-        sys.exit(130)
+        sys.exit(1)  # as crosstune itself, whichever of the two hears of it first
 
 
 def steps(url: str, out: Path, budget: str) -> None:
