@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import threading
 import time
 
@@ -261,14 +260,10 @@ def test_the_callback_is_called_by_one_worker_at_a_time(stub):
 
 def test_ctrl_c_leaves_nothing_running(stub):
     stub.default = lambda body: reply("q?")
-
-    def interrupt(result):
-        if result.passage_id == "p5":  # all workers have been started by then
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        time.sleep(0.02)
-
+    results = many(stub, n_workers=2, on_done=lambda result: time.sleep(0.02))
+    next(results)
     with pytest.raises(KeyboardInterrupt):
-        list(many(stub, n_workers=2, on_done=interrupt))
+        results.throw(KeyboardInterrupt)
     assert threads() == []
     n_requests = len(stub.requests)
     time.sleep(0.05)
