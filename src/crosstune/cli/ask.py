@@ -12,6 +12,7 @@ import typer
 
 from crosstune.cli.options import (
     DepthOption,
+    ForeignEmbedder,
     IndexName,
     JsonOption,
     ModeName,
@@ -23,7 +24,7 @@ from crosstune.cli.options import (
     conditions,
     location,
 )
-from crosstune.cli.search import ForeignEmbedder, hit_as_json
+from crosstune.cli.search import hit_as_json
 
 if TYPE_CHECKING:
     from crosstune.llm import LanguageModel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crosstune.cli.options import (
     DEFAULT_STORE,
+    ForeignEmbedder,
     IndexName,
     ModeName,
     ModeOption,
@@ -12,7 +13,6 @@ from crosstune.cli.options import (
     TunedModel,
     location,
 )
-from crosstune.cli.search import ForeignEmbedder
 from crosstune.errors import ConfigError
 
 

@@ -74,6 +74,14 @@ ModeOption: TypeAlias = Annotated[
         help="vector, text, hybrid, or auto: what the model was judged over, and hybrid without a model.",
     ),
 ]
+ForeignEmbedder: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        help="Only for an index that crosstune did not make: the model its vectors are from ('embedded', a folder, or "
+        "a hub id).",
+    ),
+]
 WhereOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from crosstune.cli.options import (
     DepthOption,
+    ForeignEmbedder,
     IndexName,
     JsonOption,
     ModeName,
@@ -33,14 +34,6 @@ if TYPE_CHECKING:
     from crosstune.recipes.search import SearchResult
     from crosstune.types import Hit
 
-ForeignEmbedder: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--embedder",
-        help="Only for an index that crosstune did not make: the model its vectors are from ('embedded', a folder, or "
-        "a hub id).",
-    ),
-]
 _SHOWN = 300
 
 

@@ -6,7 +6,6 @@ looked for word by word; what is not there is said and never guessed.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +13,19 @@ from enum import Enum
 
 import numpy as np
 
+from crosstune.data.near import NUMBER, THRESHOLD, grams
 from crosstune.language import Language
 from crosstune.lexical import LexicalIndex
 from crosstune.progress import Progress, silent
 from crosstune.text import normalized
 from crosstune.types import Passage
 
-# Share of the shorter text's character 4-grams that the longer one must have: what near-duplicates share.
-_LEAST_SHARED = 0.8
 # Least of an answer in each of the passages that it is spread over: an overlap of chunks alone is no answer.
 _LEAST_PART = 0.3
 # Shorter texts ("Yes, you can.") stand in many passages by chance.
 _LEAST_CHARACTERS = 40
-_N_GRAM = 4
 # Passages that share most words with an answer are compared with it, and all those of the first few documents.
 _MOST_COMPARED, _MOST_DOCUMENTS = 20, 5
-_NUMBER = re.compile(r"\d+")
 
 
 class Match(str, Enum):
@@ -120,10 +116,10 @@ class _Finder:
 
     def _spread(self, answer: str, places: Sequence[int]) -> tuple[str, ...]:
         """The passages of the one document that together hold the answer."""
-        grams = _grams(answer)
+        wanted = grams(answer)
         near = [document for place in places if (document := self._documents[place]) is not None]
         for document in list(dict.fromkeys(near))[:_MOST_DOCUMENTS]:
-            parts = [place for place in self._of_document[document] if _is_part(self._texts[place], answer, grams)]
+            parts = [place for place in self._of_document[document] if _is_part(self._texts[place], answer, wanted)]
             if len(parts) > 1 and _holds(answer, " ".join(self._texts[place] for place in parts)):
                 return tuple(self._ids[place] for place in parts)
         return ()
@@ -142,20 +138,16 @@ def _contains(answer: str, passage: str) -> bool:
     return len(answer) >= _LEAST_CHARACTERS and answer in passage
 
 
-def _is_part(passage: str, answer: str, grams: set[str]) -> bool:
+def _is_part(passage: str, answer: str, wanted: set[str]) -> bool:
     """Whether a passage is a piece of the answer, or has a good part of it."""
-    return _contains(passage, answer) or len(grams & _grams(passage)) >= _LEAST_PART * len(grams)
+    return _contains(passage, answer) or len(wanted & grams(passage)) >= _LEAST_PART * len(wanted)
 
 
 def _holds(answer: str, passage: str) -> bool:
     """Whether a passage has most of the answer's 4-grams, and all of its numbers."""
     if len(answer) < _LEAST_CHARACTERS:
         return False
-    if Counter(_NUMBER.findall(answer)) - Counter(_NUMBER.findall(passage)):
+    if Counter(NUMBER.findall(answer)) - Counter(NUMBER.findall(passage)):
         return False
-    grams = _grams(answer)
-    return len(grams & _grams(passage)) >= _LEAST_SHARED * len(grams)
-
-
-def _grams(text: str) -> set[str]:
-    return {text[i : i + _N_GRAM] for i in range(len(text) - _N_GRAM + 1)}
+    wanted = grams(answer)
+    return len(wanted & grams(passage)) >= THRESHOLD * len(wanted)

@@ -31,7 +31,8 @@ _CHUNK_CHARACTERS = 2_000_000
 # before it, which still joins the whole bucket and keeps the work linear.
 _MAX_ALL_PAIRS = 24
 _ESTIMATE_SLACK = 0.15  # three standard deviations of a 64-hash estimate at 0.8
-_NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d+")
+"""A number as two texts must share it."""
 
 Pairs = NDArray[np.int64]
 
@@ -77,14 +78,15 @@ def similar_pairs(
 def _alike(a: str, b: str, threshold: float) -> bool:
     if a == b:
         return True
-    if sorted(_NUMBER.findall(a)) != sorted(_NUMBER.findall(b)):
+    if sorted(NUMBER.findall(a)) != sorted(NUMBER.findall(b)):
         return False
-    grams_a, grams_b = _grams(a), _grams(b)
+    grams_a, grams_b = grams(a), grams(b)
     shared = len(grams_a & grams_b)
     return shared >= threshold * (len(grams_a) + len(grams_b) - shared)
 
 
-def _grams(text: str) -> set[str]:
+def grams(text: str) -> set[str]:
+    """Character 4-grams of a normalised text; a shorter one is filled up with blanks."""
     padded = text.ljust(_N_GRAM)
     return {padded[i : i + _N_GRAM] for i in range(len(padded) - _N_GRAM + 1)}
 

@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias, cast
 
 from crosstune.errors import ConfigError
 from crosstune.scoring import RankedPassage, Reranker
-from crosstune.types import Part
 
 Model: TypeAlias = str | Path | Reranker
 """A model folder, the run folder it is in, or a model that is loaded already."""
@@ -71,7 +70,7 @@ def best(
     if not texts:
         return []
     found = reranker.rank(query, texts, first_stage_scores)
-    calibrated = _score_is_calibrated(reranker, first_stage_scores is not None)
+    calibrated = reranker.calibrates_score(first_stage_scores is not None)
     kept = _reaching(reranker, found, threshold)[:top_n]
     return [_ranked(passage, calibrated) for passage in kept]
 
@@ -115,12 +114,6 @@ def _reaching(reranker: Reranker, found: list[RankedPassage], threshold: Thresho
     if threshold == "answers":
         return [passage for passage in found if passage.answers]
     return [passage for passage in found if passage.probability is not None and passage.probability >= threshold]
-
-
-def _score_is_calibrated(reranker: Reranker, with_first_stage: bool) -> bool:
-    """Whether the probability is that of the score. With parts missing it is the logit's, which orders otherwise."""
-    parts, fusion = set(reranker.parts(with_first_stage)), reranker.bundle.fusion
-    return parts == {Part.CROSS_ENCODER} or (fusion is not None and set(fusion.weights) <= parts)
 
 
 def _ranked(passage: RankedPassage, calibrated: bool) -> Ranked:

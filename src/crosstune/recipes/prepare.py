@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ class Prepared:
         first_stages: name -> ranking of dev and test questions, of the judged depth.
         chosen: Name of the first stage whose candidates are reranked, chosen without looking at test.
         mining_run: The chosen first stage's deeper ranking of the train questions.
-        embedding_s: Expected seconds for embedding all passages anew.
+        embedding_s: Measures the expected seconds for embedding all passages anew.
         stopwatch: Started when the run began.
         notes: What the reader must know about the data.
     """
@@ -93,7 +94,7 @@ class Prepared:
     first_stages: Mapping[str, Run]
     chosen: str
     mining_run: Run
-    embedding_s: float
+    embedding_s: Callable[[], float]
     stopwatch: Stopwatch
     notes: tuple[str, ...]
 
@@ -172,14 +173,9 @@ def first_stages(
             retrievers = (_, dense, _) = make_first_stages(collection, embedder, progress)
         else:
             retrievers, dense = live.first_stages(embedder), live.dense(embedder)
-        judged = queries_of(collection, splits.dev + splits.test)
-        runs = {retriever.name: retriever.retrieve(judged, settings.depth, progress) for retriever in retrievers}
         train = queries_of(collection, splits.train)
-        chosen = choose_first_stage(
-            retrievers, train + queries_of(collection, splits.dev), collection, settings.depth, progress
-        )
-        by_name = {retriever.name: retriever for retriever in retrievers}
-        mining_run = by_name[chosen].retrieve(train, MINING_DEPTH, progress)
+        deciding = train + queries_of(collection, splits.dev)
+        runs, chosen, mining_run = rank_with(retrievers, deciding, collection, splits, settings.depth, progress)
         similarity = dense.similarity(train, progress) if _reads(loaded.audit, settings.embedder) else None
     say(f"First stage: candidates from {chosen}, the best of BM25, dense and hybrid on the train and dev questions.")
     notes = tuple(_language_notes(loaded.audit, settings))
@@ -192,7 +188,7 @@ def first_stages(
         first_stages=runs,
         chosen=chosen,
         mining_run=mining_run,
-        embedding_s=_embedding_s(bi_encoder, collection),
+        embedding_s=partial(_embedding_s, bi_encoder, collection),
         stopwatch=stopwatch,
         notes=notes,
     )
@@ -205,6 +201,30 @@ def _embedding_s(embedder: Embedder, collection: Collection) -> float:
     start = time.perf_counter()
     embedder.embed_passages(sample)
     return (time.perf_counter() - start) * len(texts) / len(sample)
+
+
+def rank_with(
+    retrievers: Sequence[Retriever],
+    deciding: Sequence[Query],
+    collection: Collection,
+    splits: Splits,
+    depth: int,
+    progress: Progress,
+) -> tuple[dict[str, Run], str, Run]:
+    """Rankings of the dev and test questions by name, the chosen one's name, and its deeper one of the train questions.
+
+    Args:
+        retrievers: First stages.
+        deciding: Questions by which one is chosen.
+        collection, splits: The data.
+        depth: Candidates judged.
+        progress: Told of the work.
+    """
+    judged = queries_of(collection, splits.dev + splits.test)
+    by_name = {retriever.name: retriever for retriever in retrievers}
+    runs = {name: retriever.retrieve(judged, depth, progress) for name, retriever in by_name.items()}
+    chosen = choose_first_stage(retrievers, deciding, collection, depth, progress)
+    return runs, chosen, by_name[chosen].retrieve(queries_of(collection, splits.train), MINING_DEPTH, progress)
 
 
 def make_first_stages(
@@ -263,6 +283,12 @@ def _language_notes(audit: Audit, settings: TuneSettings) -> list[str]:
 def select(run: Run, query_ids: Sequence[str]) -> Run:
     """The part of a run that answers these questions."""
     return replace(run, candidates={q: run.candidates[q] for q in query_ids if q in run.candidates})
+
+
+def top_of(run: Run, query_ids: Sequence[str], depth: int) -> Run:
+    """The first `depth` candidates of these questions."""
+    found = select(run, query_ids).candidates
+    return replace(run, depth=depth, candidates={query_id: ranked[:depth] for query_id, ranked in found.items()})
 
 
 def queries_of(collection: Collection, query_ids: Sequence[str]) -> list[Query]:

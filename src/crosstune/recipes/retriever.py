@@ -21,14 +21,13 @@ from crosstune.data import near_duplicate_passages
 from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.progress import Progress
 from crosstune.recipes.prepare import (
-    MINING_DEPTH,
     Prepared,
     Say,
     Similarity,
-    choose_first_stage,
     make_first_stages,
     queries_of,
-    select,
+    rank_with,
+    top_of,
 )
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
@@ -167,9 +166,7 @@ class DevQuality:
         random = np.random.default_rng(prepared.splits.seed or 0)
         dev = np.array(prepared.splits.dev)
         query_ids = sorted(random.choice(dev, size=min(_N_DEV, len(dev)), replace=False).tolist())
-        found = select(prepared.candidates, query_ids).candidates
-        shallow = {query_id: ranked[:_DEV_DEPTH] for query_id, ranked in found.items()}
-        self._run = Run("dev", _DEV_DEPTH, prepared.candidates.score_kind, shallow)
+        self._run = top_of(prepared.candidates, query_ids, _DEV_DEPTH)
         self._collection = prepared.collection
 
     def __call__(self, model: Any) -> float:
@@ -207,12 +204,9 @@ def _ranked(
         precision = folder.recall("embedder_precision")
         embedder = CachedEmbedder(SentenceTransformerEmbedder(model, precision=precision), folder.cache)
         _, dense, hybrid = make_first_stages(collection, embedder, progress, prefix="tuned ")
-        judged, dev = queries_of(collection, splits.dev + splits.test), queries_of(collection, splits.dev)
-        runs = {retriever.name: retriever.retrieve(judged, settings.depth, progress) for retriever in (dense, hybrid)}
-        chosen = choose_first_stage((dense, hybrid), dev, collection, settings.depth, progress)
-        by_name = {retriever.name: retriever for retriever in (dense, hybrid)}
-        mining_run = by_name[chosen].retrieve(queries_of(collection, splits.train), MINING_DEPTH, progress)
-        cosines = dense.similarity(judged, progress)
+        dev = queries_of(collection, splits.dev)
+        runs, chosen, mining_run = rank_with((dense, hybrid), dev, collection, splits, settings.depth, progress)
+        cosines = dense.similarity(queries_of(collection, splits.dev + splits.test), progress)
     before, after = (_dev_quality(run, prepared) for run in (prepared.first_stages["dense"], runs[dense.name]))
     sentence = f"Dense search on the dev questions: {HEADLINE} {before:.3f} untuned, {after:.3f} tuned."
     say(sentence)

@@ -19,7 +19,7 @@ from crosstune.progress import Progress, silent
 from crosstune.recipes.choose import Tuned, TunedReranker, score_run
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.measure import BATCH_GROUPS, CLOSING_S, Measured, measure
-from crosstune.recipes.prepare import Prepared, Say, select, unheard
+from crosstune.recipes.prepare import Prepared, Say, top_of, unheard
 from crosstune.recipes.retriever import TunedFirstStage, n_possible_negatives, tune_first_stage
 from crosstune.recipes.run import load_base, run_recipe
 from crosstune.recipes.run_folder import RunFolder
@@ -124,8 +124,9 @@ class _Stages:
                 raise ConfigError(f"{reason}; use --stages reranker, or splits that do not share their answers")
             self._explain(f"{reason}.", notes)
             return None
-        left_s, again_s = self._left_s(), self._prepared.embedding_s
-        if stages == "auto" and again_s > _MOST_FOR_EMBEDDING * left_s:
+        left_s, again_s = self._left_s(), self._prepared.embedding_s()
+        begun = self._folder.recall("first_stage") is not None  # a continued run decides nothing anew
+        if stages == "auto" and not begun and again_s > _MOST_FOR_EMBEDDING * left_s:
             self._explain(
                 f"The first stage was not tuned: embedding {len(self._prepared.collection.passages):,} passages anew "
                 f"would take about {again_s:.0f} of the {max(0.0, left_s):.0f} seconds left. Give more time "
@@ -227,9 +228,7 @@ class DevCheck:
         dev = np.array(prepared.splits.dev)
         self._query_ids = sorted(random.choice(dev, size=min(chosen.n_dev, len(dev)), replace=False).tolist())
         self._qrels = prepared.collection.qrels
-        found = select(candidates, self._query_ids).candidates
-        shallow = {query_id: ranked[: chosen.dev_depth] for query_id, ranked in found.items()}
-        self._run = Run("dev", chosen.dev_depth, candidates.score_kind, shallow)
+        self._run = top_of(candidates, self._query_ids, chosen.dev_depth)
         self._collection = prepared.collection
         self._tokenizer, self._max_length, self._precision = tokenizer, chosen.max_length, precision
 

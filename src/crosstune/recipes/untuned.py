@@ -9,9 +9,9 @@ from crosstune.checkpoints import Checkpoint, load_reranker
 from crosstune.pair_encoding import longest_pair
 from crosstune.progress import silent
 from crosstune.recipes.choose import UNCALIBRATED, calibrated, score_run
-from crosstune.recipes.prepare import Prepared, select
+from crosstune.recipes.prepare import Prepared, top_of
 from crosstune.scoring import TorchScorer, best_device
-from crosstune.types import Calibration, Run
+from crosstune.types import Calibration
 
 _LONGEST = 512
 # Enough pairs for a scale of two numbers, few enough to read in seconds where time was short before.
@@ -40,8 +40,7 @@ def untuned_reranker(base: Checkpoint, prepared: Prepared) -> UntunedReranker:
     model = model.to(best_device())
     max_length = longest_pair(model.config, _LONGEST)
     dev = prepared.splits.dev[:_N_DEV]
-    found = select(prepared.candidates, dev).candidates
-    run = Run("dev", _DEPTH, prepared.candidates.score_kind, {q: ranked[:_DEPTH] for q, ranked in found.items()})
+    run = top_of(prepared.candidates, dev, _DEPTH)
     scorer = TorchScorer(model, tokenizer, max_length, "fp32")
     logits, _ = score_run(scorer, prepared.collection, run, dev, silent)
     calibration, _ = calibrated(logits, run, prepared.collection.qrels, ())

@@ -235,6 +235,14 @@ class Reranker:
         logits = parts.get(Part.CROSS_ENCODER)
         return (None, scores) if logits is None else (self.bundle.calibration, logits)
 
+    def calibrates_score(self, with_first_stage: bool) -> bool:
+        """Whether a ranking's probabilities are of the score that it is by.
+
+        With parts missing they are the logit's alone, which can order otherwise.
+        """
+        parts, fusion = set(self.parts(with_first_stage)), self.bundle.fusion
+        return parts == {Part.CROSS_ENCODER} or (fusion is not None and fusion.weights.keys() <= parts)
+
     def probabilities(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> Scores:
         """Calibrated probability of each (query, passage) pair by the cross-encoder alone, in input order."""
         with self._turn:

@@ -64,10 +64,9 @@ def _relevance(reranker: Reranker, reached: Sequence[RankedPassage], with_first_
     are missing the probability is of the logit alone and may contradict the ranking: then the score goes through the
     scale of the whole, as if the missing parts added nothing, or through a plain sigmoid where dev gave no scale.
     """
-    fusion, parts = reranker.bundle.fusion, set(reranker.parts(with_first_stage))
-    is_whole = fusion is None or fusion.weights.keys() <= parts or parts == {Part.CROSS_ENCODER}
+    fusion = reranker.bundle.fusion
     known = [item.probability for item in reached if item.probability is not None]
-    if is_whole and len(known) == len(reached):
+    if reranker.calibrates_score(with_first_stage) and len(known) == len(reached):
         return known
     scale = _AS_IT_IS if fusion is None or fusion.calibration is None else fusion.calibration
     values: list[float] = scale.probability(np.array([item.score for item in reached], np.float64)).tolist()
@@ -80,7 +79,7 @@ def _tokens(
     """Tokens that the cross-encoder reads of these, and how many of them are cut; 0 without a cross-encoder."""
     if Part.CROSS_ENCODER not in reranker.parts(with_first_stage):
         return 0, 0
-    # Tokenised once more: about a hundredth of the time that scoring takes.
+    # Tokenised once more, which is little beside scoring.
     encoded = reranker.scorer.encode([(request.query, request.texts[item.index]) for item in reached])
     return sum(len(pair) for pair in encoded), sum(pair.truncated for pair in encoded)
 
