@@ -16,6 +16,7 @@ from typing import Any
 # As the command line does: set before torch loads, so for all sides.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from benchmarks.scaling import cores, mining_passages, scoring_pairs, training_pairs
 from benchmarks.scoring import scoring
 from benchmarks.timing import machine
 from benchmarks.training import peak_memory, training
@@ -32,6 +33,12 @@ PARTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
     },
     "bulk": {f"scoring, 10,000 pairs, {MINILM}": lambda: scoring(MINILM, 10_000, one_query=False)},
     "memory": {f"peak memory of training 48 pairs of 512 tokens, {XLMR}": lambda: peak_memory(XLMR)},
+    "scaling": {
+        "all of scoring but the model": scoring_pairs,
+        "all of training but the model": training_pairs,
+        "dense search and mining": mining_passages,
+        f"cores, {MINILM}": cores,
+    },
 }
 _DEFAULT = ("scoring", "training")
 

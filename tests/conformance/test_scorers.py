@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,26 @@ def test_the_truncated_share_is_exact(load, bert):
     scored = scorer.score([("refund", LONG), ("refund", "paid"), (LONG, "paid"), ("a", "b")])
     assert scored.truncated_share == 0.5
     assert scorer.score([]).truncated_share == 0.0
+
+
+def test_pairs_are_read_in_blocks_and_nothing_differs(load, bert, monkeypatch):
+    monkeypatch.setattr("crosstune.scoring.base._PAIRS_AT_ONCE", 3)
+    scorer = TorchScorer(*vars(load(bert)).values(), 20)
+    pairs = [("refund", LONG), ("refund", "paid"), (LONG, "paid"), ("a", "b"), ("refund", "")] * 2
+    sizes, done = [], []
+    scorer.encode, encode = lambda block: sizes.append(len(block)) or encode(block), scorer.encode
+
+    @contextmanager
+    def progress(label, total):
+        assert total == 10
+        yield done.append
+
+    scored = scorer.score(pairs, progress)
+    assert sizes == [3, 3, 3, 1]
+    assert sum(done) == 10
+    assert scored.truncated_share == 0.4
+    alone = [scorer.score([pair]).logits[0] for pair in pairs]
+    np.testing.assert_allclose(scored.logits, alone, atol=1e-5)
 
 
 def test_truncation_is_counted_from_the_first_token_too_many(load, bert):

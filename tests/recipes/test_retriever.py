@@ -9,7 +9,7 @@ import torch
 from crosstune.bi_encoder import load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.recipes import retriever
-from crosstune.recipes.retriever import DevQuality, _Examples, average_weights, n_possible_negatives
+from crosstune.recipes.retriever import DevQuality, _Examples, average_weights
 from crosstune.types import Candidate, Collection, Passage, Query, Run, ScoreKind, Splits
 
 
@@ -46,7 +46,20 @@ def test_examples_know_other_answers_and_protected_ones():
         (1, 1, (), {1}),
     ]
     assert examples.protected == {1}  # b answers the test question
-    assert n_possible_negatives(prepared_of(collection, train=("q1", "q2"), test=("q3",))) == 1  # a
+    assert [e.group for e in examples.all] == ["q1", "q1", "q2"]
+    assert not examples.rival_questions  # one of two answers is protected: not most of them
+
+
+def test_questions_are_contrasted_where_most_answers_are_protected():
+    collection = Collection(
+        {"a": Passage("a", "reset the password by mail"), "b": Passage("b", "a refund takes thirty days")},
+        {q: Query(q, q) for q in ("q1", "q2", "q3", "q4")},
+        {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"b": 1}, "q4": {"a": 1}},
+        "",
+    )
+    assert _Examples(prepared_of(collection, train=("q1", "q2"), test=("q3", "q4"))).rival_questions
+    assert _Examples(prepared_of(collection, train=("q1", "q2"), dev=("q4",), test=("q3",))).rival_questions
+    assert not _Examples(prepared_of(collection, train=("q1", "q2"), test=("q3",))).rival_questions
 
 
 def test_averaged_weights_by_hand():

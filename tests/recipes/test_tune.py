@@ -259,14 +259,35 @@ def test_the_first_stage_is_left_alone_where_the_embedder_cannot_read(done, sett
     assert "tuned dense" not in [row["name"] for row in result.report["table"]]
 
 
-def test_answers_that_all_belong_to_test_questions_cannot_tune_a_first_stage(done, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "n_possible_negatives", lambda prepared: 1)
-    with pytest.raises(ConfigError, match="none of them may be a negative"):
-        recipe.tune(done.file, tmp_path / "both", settings)
+def write_shared_answers(folder, n=36):
+    """A BEIR folder: every answer has a train question and a test question, as in an FAQ with paraphrases."""
+    choose = random.Random(5)
+    (folder / "qrels").mkdir(parents=True)
+    corpus, queries, judged = [], [], {"train": [], "test": []}
+    for number in range(n):
+        words = choose.sample(WORDS, 8)
+        corpus.append({"_id": f"a{number}", "title": "", "text": " ".join(words) + "."})
+        for split, asked in (("train", words[:4]), ("test", words[4:])):
+            queries.append({"_id": f"{split}{number}", "text": " ".join(asked) + "?"})
+            judged[split].append(f"{split}{number}\ta{number}\t1")
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split, lines in judged.items():
+        (folder / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
+    return folder
+
+
+def test_where_no_answer_may_be_a_negative_questions_are_contrasted(settings, tmp_path, monkeypatch):
+    data = write_shared_answers(tmp_path / "data")
     monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)
-    result = recipe.tune(done.file, tmp_path / "auto", replace(settings, stages="auto"))
-    assert any("the first stage cannot be tuned" in note for note in result.report["notes"])
-    assert "tuned dense" not in [row["name"] for row in result.report["table"]]
+    result = recipe.tune(data, tmp_path / "run", replace(settings, stages="auto"))
+    assert any("tell an answer from the other questions" in note for note in result.report["notes"])
+    assert any("cross-encoder was left out: all passages answer" in note for note in result.report["notes"])
+    names = [row["name"] for row in result.report["table"]]
+    assert "tuned dense" in names
+    assert "tuned reranker" not in names
+    with pytest.raises(ConfigError, match="no question has both an answer and a negative"):
+        recipe.tune(data, tmp_path / "both", settings)
 
 
 def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, settings, tmp_path, bert, monkeypatch):

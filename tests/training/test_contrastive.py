@@ -2,6 +2,7 @@
 
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,18 @@ class TestLoss:
         loss = float(contrastive_loss(queries, passages, torch.tensor([0, 0]), allowed))
         assert loss == pytest.approx(0, abs=1e-6)
 
+    def test_questions_as_rivals_by_hand(self):
+        # Each question has its answer alone to compare with, at cosine 1; the two questions have a cosine of 0.6.
+        queries = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+        allowed, positives = torch.eye(2, dtype=torch.bool), torch.tensor([0, 1])
+        assert float(contrastive_loss(queries, queries, positives, allowed)) == pytest.approx(0, abs=1e-6)
+        rivals = ~torch.eye(2, dtype=torch.bool)
+        # Question against answer and rival: ln(1 + e^(20 * 0.6 - 20)); answer against questions: nothing to tell.
+        expected = math.log(1 + math.exp(-8)) / 2
+        assert float(contrastive_loss(queries, queries, positives, allowed, rivals)) == pytest.approx(expected, rel=1e-4)
+        none = torch.zeros(2, 2, dtype=torch.bool)
+        assert float(contrastive_loss(queries, queries, positives, allowed, none)) == pytest.approx(0, abs=1e-6)
+
 
 class TestVectors:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -98,12 +111,14 @@ class TestVectors:
 
 
 class TestGradients:
-    def batches(self, model, texts, most_tokens, slice_tokens=64, protected=frozenset()):
+    def batches(self, model, texts, most_tokens, slice_tokens=64, protected=frozenset(), rivals=False):
         queries, passages, examples = texts
         encoder = TextEncoder(model)
         engine = Engine(model, "fp32", forward=lean_vectors(model))
         encoded = encoder.queries(queries), encoder.passages(passages)
-        return engine, ContrastiveBatches(engine, encoder, *encoded, examples, protected, slice_tokens, most_tokens)
+        return engine, ContrastiveBatches(
+            engine, encoder, *encoded, examples, protected, rivals, slice_tokens, most_tokens
+        )
 
     def gradients(self, engine):
         return {n: p.grad.clone() for n, p in engine.parameters.items() if p.grad is not None}
@@ -145,6 +160,20 @@ class TestGradients:
         assert not batches._counts(first, 7)  # protected
         assert not batches._counts(third, 0)  # protected: a dev or test question's answer
         assert batches._counts(third, 4)
+
+    def test_where_all_is_protected_only_questions_of_other_groups_teach(self, model, texts):
+        queries, passages, examples = texts
+        bare = [replace(e, negatives=(), group="one") for e in examples]
+        everything = frozenset(range(len(passages)))
+        for examples, rivals, teaches in (
+            (bare, False, False),
+            (bare, True, False),
+            ([replace(e, group=str(e.query)) for e in bare], True, True),
+        ):
+            _, batches = self.batches(model, (queries, passages, examples), 10_000, 64, everything, rivals)
+            loss = batches.gradients([0, 2, 4])
+            assert (loss > 0.01) is teaches
+            assert any(bool(g.abs().max() > 1e-6) for g in self.gradients(batches._engine).values()) is teaches
 
     def test_out_of_memory_keeps_no_graphs_then_halves_slices(self, model, texts, monkeypatch):
         _, batches = self.batches(model, texts, 10_000)

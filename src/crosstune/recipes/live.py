@@ -13,11 +13,11 @@ from crosstune.data.collect import collection_of
 from crosstune.errors import DataError
 from crosstune.language import language_of
 from crosstune.progress import Progress
-from crosstune.protocols import Embedder, Store
+from crosstune.protocols import Embedder, Retriever, Store
 from crosstune.recipes.search import open_index
 from crosstune.recipes.settings import TuneSettings
-from crosstune.retrieval import Dense
-from crosstune.retrieval.live import LiveIndex
+from crosstune.retrieval import Dense, Hybrid, Remembering
+from crosstune.retrieval.live import LiveIndex, Mode
 from crosstune.retrieval.stores import ForeignRedisStore, matching
 from crosstune.types import Collection, Condition, Passage
 
@@ -41,13 +41,11 @@ class Live:
     where: tuple[Condition, ...]
     passages: Mapping[str, Passage]
 
-    def first_stages(self, embedder: Embedder) -> tuple[LiveIndex, LiveIndex, LiveIndex]:
+    def first_stages(self, embedder: Embedder) -> tuple[Retriever, Retriever, Retriever]:
         """Its text, vector and hybrid search; the embedder is its own, perhaps with a cache."""
-        return (
-            LiveIndex(self.store, embedder, "text", self.where),
-            LiveIndex(self.store, embedder, "vector", self.where),
-            LiveIndex(self.store, embedder, "hybrid", self.where),
-        )
+        modes: tuple[Mode, ...] = ("text", "vector")
+        text, vector = (Remembering(LiveIndex(self.store, embedder, mode, self.where)) for mode in modes)
+        return text, vector, Hybrid([vector, text])
 
     def dense(self, embedder: Embedder) -> Dense:
         """Exact search over its vectors, for comparing passages while mining."""

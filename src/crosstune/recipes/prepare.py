@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ Similarity = Callable[[str, Sequence[str]], NDArray[np.float64]]
 MINING_DEPTH = 100
 _LANGUAGE_SAMPLE = 2000
 _EMBEDDING_SAMPLE = 64
+_MOST_DECIDING = 1000
 
 
 def unheard(message: str) -> None:
@@ -305,13 +307,15 @@ def choose_first_stage(
 
     Args:
         retrievers: First stages.
-        queries: Of dev, and of train where nothing has been fitted to them: dev alone is small.
+        queries: Of dev, and of train where nothing has been fitted to them: dev alone is small. Of more than a
+            thousand some are drawn: more would decide the same, and a live index takes milliseconds for each.
         collection: The data.
         depth: Candidates judged.
         progress: Told of the work.
     """
     recall = f"R@{depth}"
     judged = [query for query in queries if collection.relevant(query.query_id)]
+    judged = random.Random(0).sample(judged, min(_MOST_DECIDING, len(judged)))
 
     def quality(retriever: Retriever) -> tuple[float, float]:
         run = retriever.retrieve(judged, depth, progress)

@@ -48,6 +48,10 @@ _TEXTS_TO_TIME = 32
 # from the model as it is.
 _SHARES = (0.5,)
 _N_DEV, _DEV_DEPTH = 100, 20
+_RIVALS_NOTE = (
+    "Most answers to train questions answer dev or test questions, too, so that they may not be anybody's negative: the "
+    "first stage learnt to tell an answer from the other questions instead."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ def tune_first_stage(
         result = train_bi_encoder(
             model, TextEncoder(model, plan.max_length), examples.queries, examples.passages, examples.all,
             examples.protected, training, folder.training / "first-stage", progress,
+            rival_questions=examples.rival_questions,
         )  # fmt: skip
         if result.resumed_from:
             say(f"Training of the first stage continued from step {result.resumed_from}.")
@@ -122,6 +127,7 @@ def tune_first_stage(
         f"The first stage's bi-encoder ({prepared.embedder.name}) was tuned on {plan.n_examples:,} question-answer "
         f"pairs: {result.n_steps} steps of {_BATCH} pairs, {result.stopped}. On dev {share:.0%} of the tuned and "
         f"{1 - share:.0%} of the untuned weights ranked best.",
+        *(_RIVALS_NOTE for _ in range(examples.rival_questions)),
     )
     return _ranked(prepared, path, resolved, notes, settings, folder, progress, say)
 
@@ -222,16 +228,6 @@ def _ranked(
     )
 
 
-def n_possible_negatives(prepared: Prepared) -> int:
-    """How many answers of train questions answer no dev or test question: only these may be anybody's negative."""
-    collection, splits = prepared.collection, prepared.splits
-    train, held_out = (
-        {passage_id for query_id in query_ids for passage_id in collection.relevant(query_id)}
-        for query_ids in (splits.train, splits.dev + splits.test)
-    )
-    return len(train - held_out)
-
-
 class _Examples:
     """Question-answer pairs of the train split, with who must not be whose negative."""
 
@@ -250,8 +246,11 @@ class _Examples:
         held_out = {pid for query_id in splits.dev + splits.test for pid in collection.relevant(query_id)}
         self.queries = [collection.queries[query_id].text for query_id in query_ids]
         self.passages = [collection.passages[passage_id].full_text for passage_id in passage_ids]
-        self.all = [ContrastiveExample(query[qid], passage[pid], (), never[qid]) for qid, pid in pairs]
+        groups = splits.groups
+        self.all = [ContrastiveExample(query[qid], passage[pid], (), never[qid], groups[qid]) for qid, pid in pairs]
         self.protected = places(held_out)
+        # In data with one set of answers for all splits hardly a passage may be anybody's negative.
+        self.rival_questions = 2 * len(self.protected) > len(passage_ids)
 
 
 def _alike(collection: Collection, query_id: str, duplicates: Mapping[str, frozenset[str]]) -> set[str]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from crosstune.checkpoints import Checkpoint, CheckpointKind
 from crosstune.data import near_duplicate_passages
-from crosstune.errors import ConfigError
 from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
 from crosstune.pair_encoding import PairEncoder
@@ -20,7 +19,7 @@ from crosstune.recipes.choose import Tuned, TunedReranker, score_run
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.measure import BATCH_GROUPS, CLOSING_S, Measured, measure
 from crosstune.recipes.prepare import Prepared, Say, top_of, unheard
-from crosstune.recipes.retriever import TunedFirstStage, n_possible_negatives, tune_first_stage
+from crosstune.recipes.retriever import TunedFirstStage, tune_first_stage
 from crosstune.recipes.run import load_base, run_recipe
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
@@ -115,15 +114,6 @@ class _Stages:
         if stages == "auto" and self._prepared.similarity is None:
             self._explain("The embedder cannot read this language, so the first stage was not tuned.", notes)
             return None
-        if n_possible_negatives(self._prepared) < 2:
-            reason = (
-                "The answers to train questions all answer dev or test questions too, so none of them may be a "
-                "negative, and the first stage cannot be tuned"
-            )
-            if stages != "auto":
-                raise ConfigError(f"{reason}; use --stages reranker, or splits that do not share their answers")
-            self._explain(f"{reason}.", notes)
-            return None
         left_s, again_s = self._left_s(), self._prepared.embedding_s()
         begun = self._folder.recall("first_stage") is not None  # a continued run decides nothing anew
         if stages == "auto" and not begun and again_s > _MOST_FOR_EMBEDDING * left_s:
@@ -160,7 +150,16 @@ class _Stages:
         self._say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
         if not chosen.fits:
             self._say("The budget is short for this data and machine: more time (--budget) would train better.")
-        reranker, training = self._train(model, tokenizer, measured, first_stage, notes)
+        with prepared.stopwatch.stage("mine negatives"):
+            run = prepared.mining_run if first_stage is None else first_stage.mining_run
+            mined = _mine(prepared, run, chosen, settings, folder, self._progress)
+        if settings.stages == "auto" and first_stage is not None and not mined.groups:
+            self._explain(
+                "The cross-encoder was left out: all passages answer dev or test questions, so none may be a negative.",
+                notes,
+            )
+            return None, {}
+        reranker, training = self._train(model, tokenizer, measured, mined, first_stage, notes)
         return reranker, {"plan": asdict(chosen), "training": asdict(training)}
 
     def _explain(self, sentence: str, notes: list[str]) -> None:
@@ -168,14 +167,17 @@ class _Stages:
         notes.append(sentence)
 
     def _train(
-        self, model: Any, tokenizer: Any, measured: Measured, first_stage: TunedFirstStage | None, notes: list[str]
+        self,
+        model: Any,
+        tokenizer: Any,
+        measured: Measured,
+        mined: MinedGroups,
+        first_stage: TunedFirstStage | None,
+        notes: list[str],
     ) -> tuple[TunedReranker, TrainingSettings]:
         prepared, settings, folder, chosen = self._prepared, self._settings, self._folder, measured.plan
         encoder = PairEncoder(tokenizer, chosen.max_length)
-        with prepared.stopwatch.stage("mine negatives"):
-            run = prepared.mining_run if first_stage is None else first_stage.mining_run
-            mined = _mine(prepared, run, chosen, settings, folder, self._progress)
-            groups = encode_groups(mined.groups, prepared.collection, encoder)
+        groups = encode_groups(mined.groups, prepared.collection, encoder)
         loss = make_loss(settings.loss, _pos_weight(settings, chosen))
         training = TrainingSettings(
             n_steps=chosen.n_steps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from crosstune.types import ScoreKind
 # Small batches win on a CPU (cache) and large ones on a GPU (parallelism).
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 65536
+# Token ids of this many pairs are held at once: some 100 MB of long ones.
+_PAIRS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,14 @@ class BatchScorer(ABC):
         return self.score(pairs, progress).logits
 
     def score(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> ScoredPairs:
-        """Logits and the share of pairs that were cut."""
-        encoded = self.encode(pairs)
-        truncated = sum(pair.truncated for pair in encoded)
-        return ScoredPairs(self.score_encoded(encoded, progress), truncated / max(1, len(encoded)))
+        """Logits and the share of pairs that were cut; memory grows with the pairs' number by their logits alone."""
+        logits, n_truncated = np.empty(len(pairs), np.float64), 0
+        with self._scoring(), progress("Scoring pairs", len(pairs)) as advance:
+            for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+                encoded = self.encode(pairs[start : start + _PAIRS_AT_ONCE])
+                logits[start : start + len(encoded)] = self._in_batches(encoded, advance)
+                n_truncated += sum(pair.truncated for pair in encoded)
+        return ScoredPairs(logits, n_truncated / max(1, len(pairs)))
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
         """Token ids of pairs; every distinct text is tokenised once."""
@@ -71,11 +77,14 @@ class BatchScorer(ABC):
 
     def score_encoded(self, encoded: Sequence[EncodedPair], progress: Progress = silent) -> NDArray[np.float64]:
         """Logits of encoded pairs, in input order."""
-        logits = np.empty(len(encoded), np.float64)
         with self._scoring(), progress("Scoring pairs", len(encoded)) as advance:
-            for batch in length_batches([len(pair.ids) for pair in encoded], self.max_tokens):
-                logits[batch] = self._logits([encoded[i] for i in batch])
-                advance(len(batch))
+            return self._in_batches(encoded, advance)
+
+    def _in_batches(self, encoded: Sequence[EncodedPair], advance: Callable[[int], None]) -> NDArray[np.float64]:
+        logits = np.empty(len(encoded), np.float64)
+        for batch in length_batches([len(pair.ids) for pair in encoded], self.max_tokens):
+            logits[batch] = self._logits([encoded[i] for i in batch])
+            advance(len(batch))
         return logits
 
     def _scoring(self) -> AbstractContextManager[None]:

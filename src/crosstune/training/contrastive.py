@@ -39,15 +39,19 @@ class ContrastiveExample:
         negatives: Places of its mined negatives.
         never: Places of passages that must not be its negatives when they stand in the same batch: other answers to
             it and their near-duplicates.
+        group: Questions of one group ask the same: they are not each other's rivals.
     """
 
     query: int
     positive: int
     negatives: tuple[int, ...]
     never: Set[int]
+    group: str = ""
 
 
-def contrastive_loss(queries: Tensor, passages: Tensor, positives: Tensor, allowed: Tensor) -> Tensor:
+def contrastive_loss(
+    queries: Tensor, passages: Tensor, positives: Tensor, allowed: Tensor, rivals: Tensor | None = None
+) -> Tensor:
     """Softmax cross-entropy of each question's answer against all passages of the batch, and the other way round.
 
     The other way: of all questions of the batch the one that the answer belongs to. With one answer a question it
@@ -59,6 +63,9 @@ def contrastive_loss(queries: Tensor, passages: Tensor, positives: Tensor, allow
         passages: (passages, dimensions).
         positives: (questions,) place of each question's answer.
         allowed: (questions, passages) True where the passage counts for the question: its answer and its negatives.
+        rivals: (questions, questions) True where another question must be further from the question than its answer
+            is; None for no such pair. (Li et al., "Towards General Text Embeddings with Multi-stage Contrastive
+            Learning", 2023, contrast questions so beside the passages.)
 
     Returns:
         A scalar.
@@ -66,12 +73,15 @@ def contrastive_loss(queries: Tensor, passages: Tensor, positives: Tensor, allow
     import torch
     from torch.nn.functional import cross_entropy, normalize
 
-    scores = SCALE * normalize(queries, dim=1) @ normalize(passages, dim=1).T  # (questions, passages)
-    scores = scores.masked_fill(~allowed, float("-inf"))
+    queries, passages = normalize(queries, dim=1), normalize(passages, dim=1)
+    scores = (SCALE * queries @ passages.T).masked_fill(~allowed, float("-inf"))  # (questions, passages)
     own = torch.arange(len(queries), device=positives.device)
     # Questions with the same answer are not rivals for it.
     shared = (positives[:, None] == positives[None, :]) & (own[:, None] != own[None, :])
     backwards = scores[:, positives].T.masked_fill(shared, float("-inf"))  # (answers, questions)
+    if rivals is not None:
+        among = (SCALE * queries @ queries.T).masked_fill(~rivals, float("-inf"))  # (questions, questions)
+        scores = torch.cat([scores, among], dim=1)
     return 0.5 * (cross_entropy(scores, positives) + cross_entropy(backwards, own))
 
 
@@ -84,6 +94,7 @@ class ContrastiveBatches:
         queries, passages: Token ids of all texts.
         examples: All training examples.
         protected: Places of passages that are nobody's negative unless mined: answers of dev and test questions.
+        rival_questions: Contrast questions with each other, too.
         slice_tokens: Padded tokens that go through the model at once.
         most_tokens: Padded tokens whose graphs may be kept at once.
     """
@@ -96,6 +107,7 @@ class ContrastiveBatches:
         passages: Sequence[NDArray[np.int32]],
         examples: Sequence[ContrastiveExample],
         protected: Set[int],
+        rival_questions: bool,
         slice_tokens: int,
         most_tokens: int,
     ) -> None:
@@ -104,6 +116,7 @@ class ContrastiveBatches:
         self._queries, self._passages = queries, passages
         self._examples = examples
         self._protected = protected
+        self._rival_questions = rival_questions
         self._slice_tokens = slice_tokens
         self._most_tokens = most_tokens
 
@@ -143,12 +156,18 @@ class ContrastiveBatches:
         column = {place: i for i, place in enumerate(places)}
         positives = torch.tensor([column[e.positive] for e in examples])
         allowed = torch.tensor([[self._counts(e, place) for place in places] for e in examples])
+        rivals = None
+        if self._rival_questions:
+            rivals = torch.tensor([[one.group != other.group for other in examples] for one in examples])
         n_queries = len(examples)
 
         def loss(vectors: Tensor) -> Tensor:
             device = vectors.device
             ordered = vectors[back.to(device)]
-            return contrastive_loss(ordered[:n_queries], ordered[n_queries:], positives.to(device), allowed.to(device))
+            against = None if rivals is None else rivals.to(device)
+            return contrastive_loss(
+                ordered[:n_queries], ordered[n_queries:], positives.to(device), allowed.to(device), against
+            )
 
         slices = [self._encoder.pad([texts[i] for i in batch]) for batch in cut]
         n_tokens = sum(part["input_ids"].numel() for part in slices)
@@ -171,6 +190,8 @@ def train_bi_encoder(
     settings: TrainingSettings,
     folder: Path,
     progress: Progress = silent,
+    *,
+    rival_questions: bool = False,
 ) -> TrainingResult:
     """Train until the steps are done or the deadline comes; continue a run that was killed. The last weights count.
 
@@ -185,6 +206,8 @@ def train_bi_encoder(
         settings: See `TrainingSettings`; without evaluations, and keeping the last.
         folder: For checkpoints; a folder with complete checkpoints of this run is continued.
         progress: Told of steps.
+        rival_questions: Contrast questions with each other, too. Where hardly a passage may be a negative, this is
+            all there is to contrast an answer with; where passages may, it brings nothing.
 
     Raises:
         ConfigError: Fewer than two examples: there would be nothing to compare with.
@@ -205,7 +228,9 @@ def train_bi_encoder(
     encoded = encoder.queries(queries), encoder.passages(passages)
     engine = Engine(model, settings.precision, token_ids([*encoded[0], *encoded[1]]), lean_vectors(model))
     most_tokens = tokens_at_once(transformer_of(model).config, device, settings.precision, encoder.max_length)
-    batches = ContrastiveBatches(engine, encoder, *encoded, examples, protected, slice_tokens(device.type), most_tokens)
+    batches = ContrastiveBatches(
+        engine, encoder, *encoded, examples, protected, rival_questions, slice_tokens(device.type), most_tokens
+    )
     outcome = run(
         engine=engine,
         gradients=batches.gradients,
