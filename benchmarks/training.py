@@ -20,14 +20,13 @@ from benchmarks.workload import MAX_LENGTH, MINILM, XLMR, mixed_pairs, save_mode
 from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, quiet_transformers
 from crosstune.pair_encoding import PairEncoder
 from crosstune.training import EncodedGroup, TrainingSettings, make_loss, measure_training
-from crosstune.training.batches import GroupCollator, LengthGroupedSampler
+from crosstune.training.batches import GroupCollator, LengthGroupedSampler, slice_tokens
 from crosstune.training.engine import Engine, Optimizer
 from crosstune.training.loop import Batches
 from crosstune.training.memory import tokens_at_once
 
 # Sixteen of the large model are what sentence-transformers' side can hold in 24 GiB at 512 tokens.
 BATCH_PAIRS = {MINILM: 48, XLMR: 16}
-_SLICE_TOKENS = 2048
 _MEMORY_PAIRS = 48
 _N_PAIRS = {MINILM: 96, XLMR: 32}
 _ROUNDS = {MINILM: 3, XLMR: 1}
@@ -78,7 +77,7 @@ class _Ours:
         )
         ids = sorted({int(i) for pair in encoded for i in pair.ids})
         self._engine = Engine(self._model, precision, ids)
-        self._collator = GroupCollator(encoder, _SLICE_TOKENS)
+        self._collator = GroupCollator(encoder, slice_tokens("cpu"))
         self.width = int(self._model.config.hidden_size)
         self.flops = 3 * sum(_forward_flops(self._model.config, len(pair.ids)) for pair in encoded)
 

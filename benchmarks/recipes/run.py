@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", default=TuneSettings().base)
     options = parser.parse_args()
-    settings = TuneSettings(seed=options.seed, base=options.base, budget_s=60 * options.minutes)
+    settings = TuneSettings(seed=options.seed, base=options.base, budget_s=60 * options.minutes, drop_leaks=True)
     name = options.data.name if options.data.is_dir() else options.data.parent.name
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ Other families (ModernBERT, DistilBERT, ...) run their own `forward`.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -197,6 +198,19 @@ class LeanLayers(nn.Module):
         else:
             context = functional.scaled_dot_product_attention(query, key, value, bias, dropout)
         return context.transpose(1, 2).flatten(2)
+
+
+def bf16_layers(forward: LeanLayers) -> tuple[LeanLayers, list[tuple[nn.Parameter, nn.Parameter]]]:
+    """The same pass over bfloat16 copies of the layers, and (float32, bfloat16) of their parameters.
+
+    Embeddings and head stay the model's own.
+    """
+    replica, encoder = copy.copy(forward), copy.copy(forward.encoder)
+    replica._modules, encoder._modules = dict(forward._modules), dict(forward.encoder._modules)
+    encoder._modules["encoder"] = copy.deepcopy(forward.encoder.encoder).to(torch.bfloat16)
+    replica.encoder = encoder
+    originals = forward.encoder.encoder.parameters()
+    return replica, list(zip(originals, encoder.encoder.parameters(), strict=True))
 
 
 class Lean(LeanLayers):

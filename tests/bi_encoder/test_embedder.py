@@ -9,7 +9,9 @@ from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.bi_encoder.embedder import faster_precision
 from crosstune.checkpoints import resolve
 from crosstune.errors import CheckpointError, ConfigError
+from crosstune.team import Team
 
+BOTH = ("fp32", "bf16")
 TEXTS = ["reset your password", "a refund", "download the invoice of every month in the billing page", ""]
 
 
@@ -33,6 +35,35 @@ def test_vectors_are_the_librarys(embedder, bare_bert):
     model = sentence_transformers.SentenceTransformer(str(bare_bert), device="cpu")
     expected = model.encode(TEXTS[:3], normalize_embeddings=True)
     assert np.abs(embedder.embed_queries(TEXTS[:3]) - expected).max() < 1e-5
+
+
+def test_where_the_lean_pass_gives_other_vectors_the_library_is_asked(embedder, bare_bert, families, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    assert embedder._lean is not None
+    model = sentence_transformers.SentenceTransformer(
+        str(bare_bert), device="cpu", prompts={"query": "the invoice of ", "document": ""}
+    )
+    model[1].include_prompt = False  # a prompt's tokens are read and then left out of the mean
+    model.save(str(tmp_path / "instructed"))
+    for folder in (tmp_path / "instructed", families["modernbert"]):
+        found = SentenceTransformerEmbedder(resolve(str(folder)), precision="fp32", device="cpu")
+        assert found._lean is None
+        expected = found._model.encode_query(TEXTS, normalize_embeddings=True)
+        assert np.abs(found.embed_queries(TEXTS) - expected).max() < 1e-5
+    plain = embedder.embed_queries(["the invoice of " + text for text in TEXTS])
+    instructed = SentenceTransformerEmbedder(resolve(str(tmp_path / "instructed")), precision="fp32", device="cpu")
+    assert np.abs(instructed.embed_queries(TEXTS) - plain).max() > 1e-3  # it does make a difference
+
+
+def test_batches_side_by_side_change_nothing(bare_bert):
+    texts = [f"{'download the report ' * (i % 7)}invoice {i}" for i in range(40)]
+    expected = {p: SentenceTransformerEmbedder(resolve(str(bare_bert)), precision=p, device="cpu") for p in BOTH}
+    for precision, alone in expected.items():
+        side_by_side = SentenceTransformerEmbedder(resolve(str(bare_bert)), precision=precision, device="cpu")
+        side_by_side._lean._team, side_by_side._lean._max_tokens = Team(3), 64
+        one, other = alone.embed_passages(texts), side_by_side.embed_passages(texts)
+        assert np.abs(one - other).max() < (1e-5 if precision == "fp32" else 0.02)
+    assert not np.array_equal(*(embedder.embed_passages(texts) for embedder in expected.values()))
 
 
 def test_many_texts_report_progress(embedder):

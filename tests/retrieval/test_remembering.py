@@ -14,7 +14,8 @@ class Counting:
 
     def retrieve(self, queries, depth, progress=None):
         self.asked.append(([query.query_id for query in queries], depth))
-        ranked = {q.query_id: tuple(Candidate(f"{q.query_id}{i}", 1 / i, i) for i in range(1, depth + 1)) for q in queries}
+        ids = [query.query_id for query in queries]
+        ranked = {q: tuple(Candidate(f"{q}{i}", 1 / i, i) for i in range(1, depth + 1)) for q in ids}
         return Run(self.name, depth, ScoreKind.LEXICAL, ranked)
 
 

@@ -74,7 +74,9 @@ class TestLoss:
         rivals = ~torch.eye(2, dtype=torch.bool)
         # Question against answer and rival: ln(1 + e^(20 * 0.6 - 20)); answer against questions: nothing to tell.
         expected = math.log(1 + math.exp(-8)) / 2
-        assert float(contrastive_loss(queries, queries, positives, allowed, rivals)) == pytest.approx(expected, rel=1e-4)
+        assert float(contrastive_loss(queries, queries, positives, allowed, rivals)) == pytest.approx(
+            expected, rel=1e-4
+        )
         none = torch.zeros(2, 2, dtype=torch.bool)
         assert float(contrastive_loss(queries, queries, positives, allowed, none)) == pytest.approx(0, abs=1e-6)
 

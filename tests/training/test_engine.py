@@ -4,9 +4,10 @@ import torch
 
 from crosstune.errors import ConfigError
 from crosstune.pair_encoding import PairEncoder
+from crosstune.team import Team
 from crosstune.training import TrainingSettings, make_loss, train
 from crosstune.training.batches import GroupCollator, LengthGroupedSampler, micro_batches
-from crosstune.training.engine import Engine, Optimizer
+from crosstune.training.engine import Engine, Optimizer, _shared_out
 from crosstune.training.memory import free_bytes, is_out_of_memory, tokens_at_once
 
 
@@ -65,6 +66,77 @@ class TestGradients:
         moved = (table != before).any(1).nonzero()[:, 0].tolist()
         assert set(moved) <= set(ids)
         assert len(moved) > len(ids) / 2
+
+
+class TestThreads:
+    def run(self, parts, precision, team, n_steps=3):
+        """Losses, and the model's weights after a few steps."""
+        model, encoder, groups = parts
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        ids = sorted({int(i) for group in groups for pair in group.pairs for i in pair.ids})
+        engine = Engine(model, precision, ids, team=team)
+        optimizer = Optimizer(engine, TrainingSettings(n_steps=n_steps, warmup_share=0.0, learning_rate=0.01))
+        batch = GroupCollator(encoder, 64)(groups)
+        losses = []
+        for step in range(n_steps):
+            losses.append(engine.gradients(batch["slices"], loss_of(batch), twice=step == 1))
+            optimizer.step(step)
+        engine.publish()
+        after = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(before)
+        return losses, after
+
+    @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 2e-2)])
+    def test_several_end_in_the_weights_of_one(self, parts, precision, tolerance):
+        losses, expected = self.run(parts, precision, Team(1))
+        assert losses[2] < losses[0]
+        for size in (2, 3):
+            found, weights = self.run(parts, precision, Team(size))
+            assert found == pytest.approx(losses, rel=tolerance)
+            for name, tensor in weights.items():
+                # A softmax does not see a constant: these gradients are rounding, of which Adam makes whole steps.
+                if name.endswith(("classifier.bias", "key.bias")):
+                    continue
+                different = (tensor - expected[name]).abs() > 0.005
+                assert different.float().mean() <= 10 * tolerance, name
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_gradients_are_those_of_one(self, parts, precision):
+        model, encoder, groups = parts
+        batch = GroupCollator(encoder, 64)(groups)
+        flat = []
+        for size in (1, 2, 4):
+            engine = Engine(model, precision, team=Team(size))
+            engine.gradients(batch["slices"], loss_of(batch))
+            engine.gradients(batch["slices"], loss_of(batch))  # they are added up
+            flat.append(torch.cat([parameter.grad.flatten() for parameter in engine.parameters.values()]))
+            engine.forget_gradients()
+            assert all(parameter.grad is None for parameter in engine.parameters.values())
+            assert all(own.grad is None for worker in engine._workers for _, own in worker.copies)
+        for other in flat[1:]:
+            torch.testing.assert_close(other, flat[0], rtol=1e-3, atol=1e-5)
+
+    def test_equal_runs_are_equal_to_the_last_bit(self, parts):
+        first, second = (self.run(parts, "fp32", Team(2)) for _ in range(2))
+        assert first[0] == second[0]
+        for name, tensor in first[1].items():
+            assert torch.equal(tensor, second[1][name]), name
+
+    def test_what_is_not_used_is_not_copied(self, parts):
+        model, _, _ = parts
+        words = model.get_input_embeddings().weight
+        engine = Engine(model, "bf16", [1, 2, 3], team=Team(2))
+        _, second = engine._workers
+        assert any(parameter is words for parameter in second.forward.parameters())
+        layers = model.bert.encoder.parameters()
+        assert all(any(trained is layer for trained, _ in second.copies) for layer in layers)
+        assert {own.dtype for _, own in second.copies} == {torch.bfloat16, torch.float32}
+        assert not any(own is p for _, own in second.copies for p in model.parameters())
+
+    def test_shares_by_hand(self):
+        # 9 to the first, 7 to the second, 5 to the second (12), 4 to the first (13), 1 to the second (13).
+        assert _shared_out([5, 9, 1, 7, 4], 2) == [[1, 4], [3, 0, 2]]
+        assert _shared_out([5], 2) == [[0], []]
 
 
 def test_steps_are_those_of_a_plain_loop(load, bert, make_groups, tmp_path):

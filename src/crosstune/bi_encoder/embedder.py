@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.bi_encoder.lean_encoder import LeanEncoder, Role, unit
 from crosstune.bi_encoder.loading import load_bi_encoder
 from crosstune.checkpoints import Checkpoint
 from crosstune.errors import CheckpointError, ConfigError
@@ -41,9 +43,8 @@ class SentenceTransformerEmbedder:
 
     Args:
         checkpoint: The model on disk.
-        precision: "fp32", "bf16" (autocast), or "auto": a measurement of about a second when the model is
-        loaded
-            takes bf16 if it is at least 1.3 times as fast and its vectors agree (cosine above 0.999).
+        precision: "fp32", "bf16", or "auto": a measurement of about a second when the model is loaded takes bf16 if
+            it is at least 1.3 times as fast and its vectors agree (cosine above 0.999).
         device: For example "cpu" or "cuda"; None is the GPU when there is one.
 
     Raises:
@@ -60,6 +61,8 @@ class SentenceTransformerEmbedder:
         # The tokenizer keeps its settings for cutting and padding, so that two threads would disturb each other.
         self._turn = threading.Lock()
         self._torch = require("torch", extra="train", what="dense retrieval")
+        lean = LeanEncoder(self._model)
+        self._lean = lean if lean.agrees(partial(self._by_library, precision="fp32")) else None
         self.precision = faster_precision(self._encode_probe) if precision == "auto" else precision
 
     @property
@@ -85,22 +88,20 @@ class SentenceTransformerEmbedder:
 
     def embed_queries(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
         """(len(texts), dimensions), rows of length 1."""
-        return self._embed(texts, self._model.encode_query, "Embedding questions", progress)
+        return self._embed(texts, "query", "Embedding questions", progress)
 
     def embed_passages(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
         """(len(texts), dimensions), rows of length 1."""
-        return self._embed(texts, self._model.encode_document, "Embedding passages", progress)
+        return self._embed(texts, "document", "Embedding passages", progress)
 
-    def _embed(
-        self, texts: Sequence[str], encode: Callable[..., Any], label: str, progress: Progress
-    ) -> NDArray[np.float32]:
+    def _embed(self, texts: Sequence[str], role: Role, label: str, progress: Progress) -> NDArray[np.float32]:
         # Longest first: batches of like length pad little, and memory runs out at once or never.
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         vectors = np.zeros((len(texts), self._dimensions()), dtype=np.float32)
         with progress(label, len(texts)) as advance:
             for start in range(0, len(order), _REPORT_TEXTS):
                 places = order[start : start + _REPORT_TEXTS]
-                vectors[places] = self._encode([texts[place] for place in places], encode, self.precision)
+                vectors[places] = self._encode([texts[place] for place in places], role, self.precision)
                 advance(len(places))
         if not np.isfinite(vectors).all():
             raise CheckpointError(
@@ -109,13 +110,16 @@ class SentenceTransformerEmbedder:
             )
         return vectors
 
-    def _encode(self, texts: list[str], encode: Callable[..., Any], precision: str) -> NDArray[np.float32]:
+    def _encode(self, texts: list[str], role: Role, precision: str) -> NDArray[np.float32]:
+        if self._lean is None:
+            return self._by_library(texts, role, precision)
+        return unit(self._lean.vectors(texts, role, precision))
+
+    def _by_library(self, texts: list[str], role: Role, precision: str) -> NDArray[np.float32]:
+        encode = self._model.encode_query if role == "query" else self._model.encode_document
         with self._turn, self._autocast(precision):
             found = encode(texts, batch_size=_BATCH_TEXTS, show_progress_bar=False, convert_to_numpy=True)
-        vectors = np.asarray(found, dtype=np.float32)  # (texts, dimensions)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths != 0)
-        return unit
+        return unit(np.asarray(found, dtype=np.float32))
 
     def _autocast(self, precision: str) -> AbstractContextManager[Any]:
         if precision == "fp32":
@@ -125,10 +129,10 @@ class SentenceTransformerEmbedder:
 
     def _dimensions(self) -> int:
         # Asked of the model itself: the method that tells it was renamed between releases 5 and 6.
-        return int(self._encode([""], self._model.encode_query, "fp32").shape[1])
+        return int(self._encode([""], "query", "fp32").shape[1])
 
     def _encode_probe(self, precision: str) -> NDArray[np.float32]:
-        return self._encode(_PROBE, self._model.encode_document, precision)
+        return self._encode(_PROBE, "document", precision)
 
 
 def faster_precision(

@@ -49,8 +49,8 @@ _TEXTS_TO_TIME = 32
 _SHARES = (0.5,)
 _N_DEV, _DEV_DEPTH = 100, 20
 _RIVALS_NOTE = (
-    "Most answers to train questions answer dev or test questions, too, so that they may not be anybody's negative: the "
-    "first stage learnt to tell an answer from the other questions instead."
+    "Most answers to train questions answer dev or test questions, too, so that they may not be anybody's negative: "
+    "the first stage learnt to tell an answer from the other questions instead."
 )
 
 

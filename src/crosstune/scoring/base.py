@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,11 @@ from numpy.typing import NDArray
 from crosstune.errors import BundleError
 from crosstune.pair_encoding import EncodedPair, PairEncoder, length_batches
 from crosstune.progress import Progress, silent
+from crosstune.team import Team
 from crosstune.types import ScoreKind
 
 # Small batches win on a CPU (cache) and large ones on a GPU (parallelism).
-CPU_BATCH_TOKENS = 2048
+CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 65536
 # Token ids of this many pairs are held at once: some 100 MB of long ones.
 _PAIRS_AT_ONCE = 1 << 16
@@ -45,15 +48,19 @@ class BatchScorer(ABC):
         encoder: Texts to tokens.
         precision: What it computes in: "fp32", "bf16" or "int8".
         max_tokens: Most padded tokens in a batch.
+        team: Threads that score batches side by side; None for the caller's alone.
     """
 
     score_kind = ScoreKind.LOGIT
     runtime: str
 
-    def __init__(self, encoder: PairEncoder, precision: str, max_tokens: int = CPU_BATCH_TOKENS) -> None:
+    def __init__(
+        self, encoder: PairEncoder, precision: str, max_tokens: int = CPU_BATCH_TOKENS, team: Team | None = None
+    ) -> None:
         self.encoder = encoder
         self.precision = precision
         self.max_tokens = max_tokens
+        self._team = team or Team(1)
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
         """Logits of (query, passage) pairs, in input order."""
@@ -81,10 +88,15 @@ class BatchScorer(ABC):
             return self._in_batches(encoded, advance)
 
     def _in_batches(self, encoded: Sequence[EncodedPair], advance: Callable[[int], None]) -> NDArray[np.float64]:
-        logits = np.empty(len(encoded), np.float64)
-        for batch in length_batches([len(pair.ids) for pair in encoded], self.max_tokens):
+        logits, lengths = np.empty(len(encoded), np.float64), [len(pair.ids) for pair in encoded]
+
+        def score(batch: NDArray[np.intp]) -> None:
             logits[batch] = self._logits([encoded[i] for i in batch])
             advance(len(batch))
+
+        # Not so large that a thread is left without a batch.
+        most = min(self.max_tokens, math.ceil(sum(lengths) / self._team.size))
+        self._team.spread([partial(score, batch) for batch in length_batches(lengths, most)])
         return logits
 
     def _scoring(self) -> AbstractContextManager[None]:
@@ -93,7 +105,7 @@ class BatchScorer(ABC):
 
     @abstractmethod
     def _logits(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
-        """Logits of one batch."""
+        """Logits of one batch; may be called in several threads at once."""
 
 
 def check_inputs(graph: Path, names: Sequence[str], encoder: PairEncoder) -> tuple[str, ...]:

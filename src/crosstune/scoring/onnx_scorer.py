@@ -12,6 +12,7 @@ from crosstune.errors import BundleError
 from crosstune.extras import require
 from crosstune.pair_encoding import EncodedPair, PairEncoder
 from crosstune.scoring.base import BatchScorer, check_inputs, n_processors
+from crosstune.team import team_of
 
 
 class OnnxScorer(BatchScorer):
@@ -30,10 +31,10 @@ class OnnxScorer(BatchScorer):
     runtime = "onnx"
 
     def __init__(self, graph: Path, encoder: PairEncoder, precision: str = "fp32") -> None:
-        super().__init__(encoder, precision)
+        super().__init__(encoder, precision, team=team_of(n_processors()))
         ort = require("onnxruntime", extra="onnx", what="scoring with ONNX Runtime")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = n_processors()
+        options.intra_op_num_threads = n_processors() // self._team.size
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         # The pattern is learnt for one shape and our batches have many.
         options.enable_mem_pattern = False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from crosstune.errors import BundleError
 from crosstune.intel import import_openvino
 from crosstune.pair_encoding import EncodedPair, PairEncoder
 from crosstune.scoring.base import BatchScorer, check_inputs, n_processors
+from crosstune.team import team_of
 
 _NO_HINTS: Mapping[str, str] = MappingProxyType({})
 
@@ -37,12 +39,12 @@ class OpenVinoScorer(BatchScorer):
     def __init__(
         self, graph: Path, encoder: PairEncoder, precision: str = "fp32", hints: Mapping[str, str] = _NO_HINTS
     ) -> None:
-        super().__init__(encoder, precision)
+        super().__init__(encoder, precision, team=team_of(n_processors()))
         core = import_openvino("scoring with OpenVINO").Core()
         # Left to itself the plugin computes in bf16 whatever the file holds. Beside int8 products that is wanted.
         inner = "bf16" if precision != "fp32" and computes_in_bf16() else "f32"
         properties = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": self._team.size,
             "INFERENCE_NUM_THREADS": n_processors(),
             "INFERENCE_PRECISION_HINT": inner,
         }
@@ -51,14 +53,19 @@ class OpenVinoScorer(BatchScorer):
         except RuntimeError as error:
             raise BundleError(f"{graph} cannot be loaded ({error}); export it again") from error
         self._names = check_inputs(graph, [port.any_name for port in compiled.inputs], encoder)
-        self._request = compiled.create_infer_request()
-        self._one_at_a_time = threading.Lock()  # a busy request refuses a second thread
+        # A busy request refuses a second thread.
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self._team.size):
+            self._free.put(compiled.create_infer_request())
 
     def _logits(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
         arrays = self.encoder.pad_arrays(pairs)
-        with self._one_at_a_time:
-            found = self._request.infer({name: arrays[name] for name in self._names})
+        request = self._free.get()
+        try:
+            found = request.infer({name: arrays[name] for name in self._names})
             return np.array(found[0], np.float64)  # (batch,)
+        finally:
+            self._free.put(request)
 
 
 def computes_in_bf16() -> bool:

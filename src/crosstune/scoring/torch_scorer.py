@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crosstune.errors import ConfigError
 from crosstune.pair_encoding import EncodedPair, PairEncoder
 from crosstune.scoring.base import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BatchScorer
+from crosstune.team import torch_team
 
 if TYPE_CHECKING:
     import torch
@@ -52,24 +53,25 @@ class TorchScorer(BatchScorer):
         if precision not in _BOTH:
             raise ConfigError(f'precision must be "fp32" or "bf16", found {precision!r}')
         self._device = next(model.parameters()).device
-        max_tokens = CPU_BATCH_TOKENS if self._device.type == "cpu" else GPU_BATCH_TOKENS
-        super().__init__(PairEncoder(tokenizer, max_length), precision, max_tokens)
+        on_cpu = self._device.type == "cpu"
+        max_tokens, team = (CPU_BATCH_TOKENS, torch_team()) if on_cpu else (GPU_BATCH_TOKENS, None)
+        super().__init__(PairEncoder(tokenizer, max_length), precision, max_tokens, team)
         self._model = _in_bf16(model) if precision == "bf16" else model
         self._forward = lean(self._model)
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:
-        import torch
-
         was_training = self._model.training
         self._forward.eval()
-        with torch.inference_mode():
-            yield
+        yield
         self._forward.train(was_training)
 
     def _logits(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
-        inputs = {name: tensor.to(self._device) for name, tensor in self.encoder.pad(pairs).items()}
-        logits: NDArray[np.float64] = self._forward(**inputs).double().cpu().numpy()  # (batch,)
+        import torch
+
+        with torch.inference_mode():  # which holds for this thread alone
+            inputs = {name: tensor.to(self._device) for name, tensor in self.encoder.pad(pairs).items()}
+            logits: NDArray[np.float64] = self._forward(**inputs).double().cpu().numpy()  # (batch,)
         return logits
 
 

@@ -12,6 +12,12 @@ from crosstune.pair_encoding import EncodedPair, PairEncoder, length_batches
 
 # Groups are sorted by length inside windows of this many batches: similar lengths together, order still random.
 _WINDOW_BATCHES = 16
+_CPU_SLICE_TOKENS, _GPU_SLICE_TOKENS = 1024, 32768
+
+
+def slice_tokens(device: str) -> int:
+    """Padded tokens that go through the model at once, as fast as any other number on that kind of device."""
+    return _CPU_SLICE_TOKENS if device == "cpu" else _GPU_SLICE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from crosstune.errors import ConfigError
 from crosstune.extras import require
 from crosstune.pair_encoding import length_batches
 from crosstune.progress import Progress, silent
-from crosstune.training.batches import LengthGroupedSampler
+from crosstune.training.batches import LengthGroupedSampler, slice_tokens
 from crosstune.training.checkpointing import BestModel, last_complete_checkpoint
 from crosstune.training.settings import TrainingSettings
-from crosstune.training.trainer import TrainingResult, result, slice_tokens, token_ids
+from crosstune.training.trainer import TrainingResult, result, token_ids
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,25 +9,82 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from crosstune.lean import LeanLayers, WordRows, lean
+from crosstune.lean import LeanLayers, WordRows, bf16_layers, lean
+from crosstune.team import Team, torch_team
 from crosstune.training.settings import TrainingSettings
 
 _LARGEST_GRADIENT = 1.0
 
 
+class _Worker:
+    """What one thread computes with.
+
+    Args:
+        forward: Its pass.
+        copies: (trained, own) of the parameters that it has copies of; of others it uses those that are trained.
+        alone: Whether nobody else adds to the gradients of the trained ones meanwhile.
+    """
+
+    def __init__(self, forward: nn.Module, copies: Sequence[tuple[nn.Parameter, nn.Parameter]], alone: bool) -> None:
+        self.forward = forward
+        self.copies = [pair for pair in copies if pair[0].requires_grad]
+        self._alone = alone
+        self._sums: list[Tensor | None] = [None] * len(self.copies)
+
+    def collect(self) -> None:
+        """Sum the gradients of one slice in float32: in bfloat16 small ones would be lost beside the sum."""
+        for place, (trained, own) in enumerate(self.copies):
+            if own.grad is None or own.dtype == torch.float32:  # which the backward pass sums by itself
+                continue
+            if self._alone:
+                trained.grad = _sum(trained.grad, own.grad)
+            else:
+                self._sums[place] = _sum(self._sums[place], own.grad)
+            own.grad = None
+
+    def hand_over(self) -> None:
+        """Add what was summed to the gradients of the trained parameters."""
+        for place, (trained, own) in enumerate(self.copies):
+            for gradient in (self._sums[place], own.grad):
+                if gradient is not None:
+                    trained.grad = _sum(trained.grad, gradient)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was summed."""
+        self._sums = [None] * len(self.copies)
+        for _, own in self.copies:
+            own.grad = None
+
+    def refresh(self) -> None:
+        """Bring the copies up to the trained parameters."""
+        with torch.no_grad():
+            for trained, own in self.copies:
+                own.copy_(trained)
+
+
+def _sum(total: Tensor | None, gradient: Tensor) -> Tensor:
+    return gradient.float() if total is None else total.add_(gradient)
+
+
 class Engine:
-    """A model in training: its working copy, gradients and optimizer.
+    """A model in training: working copies, gradients and optimizer.
+
+    On a CPU several threads compute slices side by side, each with weights of its own; which slice is whose depends on
+    the slices alone, so that equal runs add in equal order.
 
     Args:
         model: Float32, on its device; the weights that are trained.
         precision: "fp32" or "bf16".
         token_ids: Every token id that training will see, each once; None to train the whole word embedding.
         forward: Over the model's weights, from `crosstune.lean`: what is computed; None for a reranker's logits.
+        team: Threads; None for those of this process.
     """
 
     def __init__(
@@ -36,21 +93,32 @@ class Engine:
         precision: str,
         token_ids: Sequence[int] | None = None,
         forward: nn.Module | None = None,
+        team: Team | None = None,
     ) -> None:
         self.model = model
         self._device = next(model.parameters()).device
-        self._forward = lean(model) if forward is None else forward
+        forward = lean(model) if forward is None else forward
         self._autocast = precision == "bf16"
-        self._copies: list[tuple[nn.Parameter, nn.Parameter]] = []  # (float32, bfloat16)
         self._rows: WordRows | None = None
-        if isinstance(self._forward, LeanLayers):
-            words = self._forward.encoder.embeddings.word_embeddings.weight
+        copies: list[tuple[nn.Parameter, nn.Parameter]] = []  # (float32, bfloat16)
+        unused: list[Tensor] = []
+        if isinstance(forward, LeanLayers):
+            words = forward.encoder.embeddings.word_embeddings.weight
             if self._autocast:
-                self._forward, self._copies = _bf16_layers(self._forward)
+                forward, copies = bf16_layers(forward)
                 self._autocast = False
+                unused += [trained for trained, _ in copies]
             if token_ids is not None:
                 self._rows = WordRows(words, torch.as_tensor(token_ids, dtype=torch.long, device=words.device))
-                self._forward.rows = self._rows
+                forward.rows = self._rows
+                unused.append(words)
+        if self._device.type != "cpu":
+            team = Team(1)
+        self._team = team or torch_team()
+        self._workers = [_Worker(forward, copies, alone=True)]
+        trained_by = {own: trained for trained, own in copies}
+        for _ in range(1, self._team.size):
+            self._workers.append(_Worker(*_copied(forward, trained_by, unused), alone=False))
         self.parameters = self._trained()
 
     def _trained(self) -> dict[str, nn.Parameter]:
@@ -77,49 +145,51 @@ class Engine:
         Returns:
             The loss.
         """
-        with torch.set_grad_enabled(not twice):
-            outputs = [self._run(part) for part in slices]
-        joined = torch.cat([output.detach().float() for output in outputs]).requires_grad_()
-        value = loss(joined)
-        sizes = [len(output) for output in outputs]
-        for part, gradient in zip(slices, torch.split(torch.autograd.grad(value, joined)[0], sizes), strict=True):
-            output = outputs.pop(0)
-            if twice:
-                output = self._run(part)
+        shares = list(zip(self._workers, _shared_out([_size(part) for part in slices], self._team.size), strict=True))
+        outputs: list[Tensor | None] = [None] * len(slices)
+
+        def compute(worker: _Worker, place: int) -> None:
+            with torch.set_grad_enabled(not twice):
+                outputs[place] = self._run(worker, slices[place])
+
+        def add(worker: _Worker, place: int, gradient: Tensor) -> None:
+            output, outputs[place] = outputs[place], None
+            if output is None or twice:
+                output = self._run(worker, slices[place])
             output.backward(gradient.to(output.dtype))  # type: ignore[no-untyped-call]
             del output
-            self._collect()
+            worker.collect()
+
+        self._team.side_by_side([[partial(compute, worker, place) for place in share] for worker, share in shares])
+        found = [output for output in outputs if output is not None]
+        joined = torch.cat([output.detach().float() for output in found]).requires_grad_()
+        value = loss(joined)
+        parts = torch.split(torch.autograd.grad(value, joined)[0], [len(output) for output in found])
+        del found
+        self._team.side_by_side(
+            [[partial(add, worker, place, parts[place]) for place in share] for worker, share in shares]
+        )
+        for worker in self._workers[1:]:
+            worker.hand_over()
         return float(value.detach())
 
-    def _run(self, part: dict[str, Tensor]) -> Tensor:
+    def _run(self, worker: _Worker, part: dict[str, Tensor]) -> Tensor:
         inputs = {name: tensor.to(self._device, non_blocking=True) for name, tensor in part.items()}
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
-            output: Tensor = self._forward(**inputs)
+            output: Tensor = worker.forward(**inputs)
         return output
-
-    def _collect(self) -> None:
-        """Add the bfloat16 gradients of one slice to the float32 ones."""
-        for master, worker in self._copies:
-            if worker.grad is None:
-                continue
-            if master.grad is None:
-                master.grad = worker.grad.float()
-            else:
-                master.grad.add_(worker.grad)
-            worker.grad = None
 
     def forget_gradients(self) -> None:
         """Drop what was added since the last step."""
         for parameter in self.parameters.values():
             parameter.grad = None
-        for _, worker in self._copies:
-            worker.grad = None
+        for worker in self._workers:
+            worker.forget()
 
     def refresh(self) -> None:
-        """Bring the working copy up to the float32 weights."""
-        with torch.no_grad():
-            for master, worker in self._copies:
-                worker.copy_(master)
+        """Bring the working copies up to the float32 weights."""
+        for worker in self._workers:
+            worker.refresh()
 
     def publish(self) -> None:
         """Bring `model` up to what was trained, for whoever reads it."""
@@ -192,11 +262,32 @@ class Optimizer:
                 }
 
 
-def _bf16_layers(forward: LeanLayers) -> tuple[LeanLayers, list[tuple[nn.Parameter, nn.Parameter]]]:
-    """The same forward over bfloat16 copies of the layers; embeddings and head are the model's own."""
-    replica, encoder = copy.copy(forward), copy.copy(forward.encoder)
-    replica._modules, encoder._modules = dict(forward._modules), dict(forward.encoder._modules)
-    encoder._modules["encoder"] = copy.deepcopy(forward.encoder.encoder).to(torch.bfloat16)
-    replica.encoder = encoder
-    originals = forward.encoder.encoder.parameters()
-    return replica, list(zip(originals, encoder.encoder.parameters(), strict=True))
+def _copied(
+    forward: nn.Module, trained_by: Mapping[nn.Parameter, nn.Parameter], unused: Sequence[Tensor]
+) -> tuple[nn.Module, list[tuple[nn.Parameter, nn.Parameter]]]:
+    """The same pass over weights of its own, and (trained, own) of them; what the pass does not use is not copied.
+
+    Args:
+        forward: Over the first worker's weights.
+        trained_by: The first worker's copy -> the parameter that it is a copy of.
+        unused: Parameters that lie in `forward` and are not used.
+    """
+    replica = copy.deepcopy(forward, {id(tensor): tensor for tensor in unused})
+    pairs = zip(forward.parameters(), replica.parameters(), strict=True)
+    return replica, [(trained_by.get(first, first), own) for first, own in pairs if first is not own]
+
+
+def _size(part: Mapping[str, Tensor]) -> int:
+    """Padded tokens of a slice."""
+    return part["input_ids"].numel()
+
+
+def _shared_out(sizes: Sequence[int], n: int) -> list[list[int]]:
+    """Places of the items for each of n workers, of nearly equal sums: the largest first, each to who has least."""
+    shares: list[list[int]] = [[] for _ in range(n)]
+    loads = [0] * n
+    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
+        least = loads.index(min(loads))
+        shares[least].append(place)
+        loads[least] += sizes[place]
+    return shares

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from crosstune.bi_encoder import transformer_of
 from crosstune.pair_encoding import length_batches
+from crosstune.training.batches import slice_tokens
 
 T = TypeVar("T", bound=Sized)
 Padded = TypeVar("Padded", bound=Sized, contravariant=True)
@@ -76,9 +77,11 @@ def _tokens_per_s(
     from crosstune.training.engine import Engine
 
     model.train()
-    engine = Engine(model, precision, forward=None if transformer_of(model) is model else lean_vectors(model))
     lengths = [len(text) for text in texts]
-    slices = [encoder.pad([texts[i] for i in batch]) for batch in length_batches(lengths, 2048)]
+    tokens = slice_tokens(next(model.parameters()).device.type)
+    slices = [encoder.pad([texts[i] for i in batch]) for batch in length_batches(lengths, tokens)]
+    used = sorted({token for part in slices for token in part["input_ids"].flatten().tolist()})
+    engine = Engine(model, precision, used, None if transformer_of(model) is model else lean_vectors(model))
     seconds = float("inf")
     for attempt in range(3):
         start = clock()

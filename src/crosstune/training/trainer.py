@@ -15,16 +15,13 @@ from crosstune.errors import ConfigError
 from crosstune.extras import require
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import Progress, silent
-from crosstune.training.batches import EncodedGroup, GroupCollator, LengthGroupedSampler
+from crosstune.training.batches import EncodedGroup, GroupCollator, LengthGroupedSampler, slice_tokens
 from crosstune.training.checkpointing import BestModel, last_complete_checkpoint
 from crosstune.training.losses import Loss
 from crosstune.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from crosstune.training.loop import Outcome
-
-_CPU_SLICE_TOKENS = 2048
-_GPU_SLICE_TOKENS = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +117,6 @@ def result(model: Any, best: BestModel, outcome: Outcome, settings: TrainingSett
         stopped=outcome.stopped,
         resumed_from=outcome.resumed_from,
     )
-
-
-def slice_tokens(device: str) -> int:
-    """Padded tokens that go through the model at once, as fast as any larger number on that kind of device."""
-    return _CPU_SLICE_TOKENS if device == "cpu" else _GPU_SLICE_TOKENS
 
 
 def token_ids(texts: Iterable[NDArray[np.int32]]) -> list[int]:
