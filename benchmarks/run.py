@@ -29,6 +29,7 @@ PARTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
     },
     "training": {
         f"training, {MINILM}": lambda: training(MINILM),
+        f"training, {MINILM}, at most 256 tokens": lambda: training(MINILM, 256),
         f"training, {XLMR}": lambda: training(XLMR),
     },
     "bulk": {f"scoring, 10,000 pairs, {MINILM}": lambda: scoring(MINILM, 10_000, one_query=False)},

@@ -32,14 +32,16 @@ _N_PAIRS = {MINILM: 96, XLMR: 32}
 _ROUNDS = {MINILM: 3, XLMR: 1}
 
 
-def training(size: str) -> dict[str, Any]:
+def training(size: str, max_length: int = MAX_LENGTH) -> dict[str, Any]:
     """Both sides over the same pairs, with as many updates; ours in bf16, in fp32 and as measured on this machine."""
     pairs = mixed_pairs(_N_PAIRS[size])
     with tempfile.TemporaryDirectory() as folder:
         save_model(size, Path(folder))
-        prepared = {precision: _Ours(folder, pairs, precision, BATCH_PAIRS[size]) for precision in ("bf16", "fp32")}
+        prepared = {
+            precision: _Ours(folder, pairs, precision, BATCH_PAIRS[size], max_length) for precision in ("bf16", "fp32")
+        }
         sides: dict[str, Callable[[], object]] = {
-            "sentence-transformers, defaults": _theirs(folder, pairs, BATCH_PAIRS[size]),
+            "sentence-transformers, defaults": _theirs(folder, pairs, BATCH_PAIRS[size], max_length),
             "crosstune bf16": prepared["bf16"],
             "crosstune fp32": prepared["fp32"],
         }
@@ -55,17 +57,21 @@ def training(size: str) -> dict[str, Any]:
             "matrix_gflops": round(peak / 1e9),
             "share_of_matrix_throughput": round(flops / peak, 3),
         }
-    return {"pairs": len(pairs), "updates": math.ceil(len(pairs) / BATCH_PAIRS[size]), "rows": rows}
+    updates = math.ceil(len(pairs) / BATCH_PAIRS[size])
+    return {"pairs": len(pairs), "updates": updates, "tokens at most": max_length, "rows": rows}
 
 
 class _Ours:
     """Our engine over the pairs once, from collation to optimizer; nothing is saved, as on their side."""
 
-    def __init__(self, folder: str, pairs: list[tuple[str, str]], precision: str, batch_pairs: int) -> None:
+    def __init__(
+        self, folder: str, pairs: list[tuple[str, str]], precision: str, batch_pairs: int, max_length: int = MAX_LENGTH
+    ) -> None:
         checkpoint = Checkpoint(folder, Path(folder), "", CheckpointKind.RERANKER)
         self._model, tokenizer = load_reranker(checkpoint, dropout=0.0)
+        self._max_length = max_length
         self._model.train()
-        encoder = PairEncoder(tokenizer, MAX_LENGTH)
+        encoder = PairEncoder(tokenizer, max_length)
         queries, passages = (encoder.tokenize([pair[side] for pair in pairs]) for side in (0, 1))
         encoded = [encoder.pair(query, passage) for query, passage in zip(queries, passages, strict=True)]
         self._groups = [EncodedGroup((pair,), (float(i % 6 == 0),)) for i, pair in enumerate(encoded)]
@@ -83,7 +89,7 @@ class _Ours:
 
     def __call__(self) -> None:
         settings, optimizer = self._settings, Optimizer(self._engine, self._settings)
-        most = tokens_at_once(self._model.config, torch.device("cpu"), settings.precision, MAX_LENGTH)
+        most = tokens_at_once(self._model.config, torch.device("cpu"), settings.precision, self._max_length)
         batches = Batches(self._engine, self._collator, self._groups, make_loss("bce"), most)
         lengths = [group.n_tokens for group in self._groups]
         for step, batch in enumerate(LengthGroupedSampler(lengths, settings.batch_groups, settings.n_steps, seed=0)):
@@ -99,7 +105,9 @@ def _forward_flops(config: Any, n_tokens: int) -> float:
     return float((config.num_hidden_layers - 1) * whole + last)
 
 
-def _theirs(folder: str, pairs: list[tuple[str, str]], batch_pairs: int) -> Callable[[], object]:
+def _theirs(
+    folder: str, pairs: list[tuple[str, str]], batch_pairs: int, max_length: int = MAX_LENGTH
+) -> Callable[[], object]:
     from datasets import Dataset
     from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 
@@ -109,7 +117,7 @@ def _theirs(folder: str, pairs: list[tuple[str, str]], batch_pairs: int) -> Call
         "label": [float(i % 6 == 0) for i in range(len(pairs))],
     }
     with quiet_transformers():
-        model = CrossEncoder(folder, num_labels=1, max_length=MAX_LENGTH, device="cpu")
+        model = CrossEncoder(folder, num_labels=1, max_length=max_length, device="cpu")
 
     def train() -> float:
         with tempfile.TemporaryDirectory() as output, quiet_transformers():
