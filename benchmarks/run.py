@@ -25,7 +25,7 @@ from benchmarks.workload import MINILM, ROOT, XLMR
 PARTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
     "scoring": {
         f"scoring, 100 passages of one query, {MINILM}": lambda: scoring(MINILM, 100, one_query=True),
-        f"scoring, 100 passages of one query, {XLMR}": lambda: scoring(XLMR, 100, one_query=True),
+        f"scoring, 50 passages of one query, {XLMR}": lambda: scoring(XLMR, 50, one_query=True),
     },
     "training": {
         f"training, {MINILM}": lambda: training(MINILM),

@@ -36,7 +36,7 @@ N_PAIRS = (1_000, 10_000, 100_000, 1_000_000)
 N_PASSAGES = (10_000, 100_000, 1_000_000)
 _N_QUERIES, _DEPTH, _DIMENSIONS, _CLUSTERS = 1_000, 100, 384, 1_000
 _MAX_LENGTH, _N_NEGATIVES = 256, 5
-_PAIRS_ON_CORES = 200
+_PASSAGES_TO_TRAIN_ON, _PAIRS_ON_CORES = 10_000, 200
 
 
 def scoring_pairs() -> dict[str, Any]:
@@ -45,7 +45,7 @@ def scoring_pairs() -> dict[str, Any]:
 
 
 def training_pairs() -> dict[str, Any]:
-    """Dense search, mining and tokenising of training groups of 6 pairs, over as many passages as groups."""
+    """Dense search among 10,000 passages, mining, and tokenising of training groups of 6 pairs."""
     return _growing("pairs", N_PAIRS, _prepare_pairs)
 
 
@@ -135,7 +135,7 @@ def _score_pairs(n: int) -> float:
 
 def _prepare_pairs(n: int) -> float:
     n_groups = n // (1 + _N_NEGATIVES)
-    return _mine(n_passages=n_groups, n_queries=n_groups, tokenise=True)
+    return _mine(n_passages=_PASSAGES_TO_TRAIN_ON, n_queries=n_groups, tokenise=True)
 
 
 def _mine_among(n: int) -> float:

@@ -3,6 +3,8 @@ import pytest
 
 from crosstune.errors import CheckpointError
 from crosstune.export import check_graph, compress_openvino, quantize_onnx, quantize_openvino, to_onnx, to_openvino
+from crosstune.export.openvino import _kept_products
+from crosstune.intel import import_openvino
 from crosstune.scoring import OnnxScorer, OpenVinoScorer, TorchScorer
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert")
@@ -71,15 +73,41 @@ def test_openvino_in_eight_bits(exported, tmp_path, pairs):
     reference, graph = exported
     inputs = [reference.encoder.pad_arrays([pair]) for pair in reference.encode(pairs)]
     quantize_openvino(graph, tmp_path / "static.xml", inputs)
+    quantize_openvino(graph, tmp_path / "mixed.xml", inputs, keep_narrowing=True)
     compress_openvino(graph, tmp_path / "weights.xml")
     to_openvino(graph, tmp_path / "whole.xml")
     expected = reference.score_pairs(pairs)
     # Fixed scales may fail random weights, which is what the gate is for; with weights alone in 8 bits none did.
-    for name, least in (("static", -1), ("weights", 0.95)):
+    sizes = {name: (tmp_path / f"{name}.bin").stat().st_size for name in ("static", "mixed", "weights", "whole")}
+    assert sizes["static"] < sizes["mixed"] < sizes["whole"]
+    for name, least in (("static", -1), ("mixed", -1), ("weights", 0.95)):
         scores = OpenVinoScorer(tmp_path / f"{name}.xml", reference.encoder, "int8").score_pairs(pairs)
         assert np.isfinite(scores).all()
         assert np.corrcoef(scores, expected)[0, 1] >= least
-        assert (tmp_path / f"{name}.bin").stat().st_size < 0.5 * (tmp_path / "whole.bin").stat().st_size
+        assert sizes[name] < 0.6 * sizes["whole"]
+
+
+def test_products_of_two_activations_are_not_quantized(exported, tmp_path):
+    reference, graph = exported
+    to_openvino(graph, tmp_path / "model.xml")
+    config = reference._model.config
+    weights = {
+        operation.get_friendly_name(): [tuple(source.get_shape()) for source in constants(operation)]
+        for operation in import_openvino("testing").Core().read_model(tmp_path / "model.xml").get_ops()
+        if operation.get_type_name() == "MatMul"
+    }
+    model = import_openvino("testing").Core().read_model(tmp_path / "model.xml")
+    kept, more = _kept_products(model, False), _kept_products(model, True)
+    assert sorted(kept) == sorted(name for name, shapes in weights.items() if not shapes)
+    assert len(kept) == 2 * config.num_hidden_layers  # query with key, and weights with value
+    narrowing = set(more) - set(kept)
+    assert len(narrowing) == config.num_hidden_layers
+    inner, hidden = config.intermediate_size, config.hidden_size
+    assert {frozenset(shape) for name in narrowing for shape in weights[name]} == {frozenset((inner, hidden))}
+
+
+def constants(operation):
+    return [s for s in operation.input_values() if s.get_node().get_type_name() == "Constant"]
 
 
 def test_exporting_prints_nothing(load, bert, pairs, tmp_path, capfd, recwarn):

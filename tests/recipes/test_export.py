@@ -138,7 +138,7 @@ def named(scorer):
 
 def test_openvino_in_eight_bits_is_calibrated_on_train_questions_alone(model, data, monkeypatch):
     seen = []
-    (static, weights) = recipe.WAYS["openvino", True]
+    (static, _, weights) = recipe.WAYS["openvino", True]
 
     def build(graph, path, inputs):
         seen.extend(inputs)

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ WAYS: Mapping[tuple[str, bool], tuple[Way, ...]] = {
     ("openvino", False): (Way("as it is", lambda graph, path, _: to_openvino(graph, path), ("fp32", "bf16")),),
     ("openvino", True): (
         Way("static", quantize_openvino, ("int8",), calibrated=True),
+        Way("mixed", partial(quantize_openvino, keep_narrowing=True), ("int8",), calibrated=True),
         Way(
             "weights",
             lambda graph, path, _: compress_openvino(graph, path),
