@@ -294,8 +294,17 @@ def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, s
     # 28 questions with 10 to 14 candidates of about 12 tokens at 1 token a second: over an hour.
     monkeypatch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1.0))
     monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)
+    budgets, tune_first_stage = [], recipe.tune_first_stage
+
+    def heard(prepared, settings, budget_s, *rest):
+        budgets.append(budget_s)
+        return tune_first_stage(prepared, settings, budget_s, *rest)
+
+    monkeypatch.setattr(recipe, "tune_first_stage", heard)
     result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="auto"))
     assert any("The cross-encoder was left out" in note for note in result.report["notes"])
+    # The first stage has the time of both: 0.85 of the 40 s that are left of 60, less what reading the file took.
+    assert 24 < budgets[0] < 34
     assert "tuned reranker" not in [row["name"] for row in result.report["table"]]
     assert _holds_the_base(result.model, bert)
     pairs = tmp_path / "pairs.csv"

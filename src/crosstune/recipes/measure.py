@@ -31,12 +31,33 @@ CLOSING_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured on this machine and chosen for this run; kept in the manifest for a continuation."""
+    """What this machine can do with a model on a user's data; the ways are kept in the manifest for a continuation.
 
-    plan: Plan
+    Attributes:
+        work, speed: What has to be done, and how fast it is.
+        max_epochs: More of them would overfit this base.
+        longest: Most tokens of a pair to consider.
+        training_precision, attention, scoring_precision: The fastest ways.
+    """
+
+    work: Workload
+    speed: Speed
+    max_epochs: float
+    longest: int
     training_precision: str
     attention: str
     scoring_precision: Precision
+
+    def plan(self, budget_s: float) -> Plan:
+        """What so many seconds for training and judging buy."""
+        return plan(
+            self.work,
+            self.speed,
+            budget_s,
+            max_epochs=self.max_epochs,
+            batch_groups=BATCH_GROUPS,
+            longest=self.longest,
+        )
 
 
 def measure(
@@ -46,10 +67,9 @@ def measure(
     base: Checkpoint,
     settings: TuneSettings,
     folder: RunFolder,
-    budget_s: float,
     n_runs: int = 1,
 ) -> Measured:
-    """Measure speed and plan, or recall what the interrupted run chose.
+    """Measure speed, or recall what the interrupted run measured.
 
     Args:
         model, tokenizer: To be trained.
@@ -57,20 +77,11 @@ def measure(
         base: What the model is.
         settings: Of the run.
         folder: Remembers.
-        budget_s: Seconds left for training and judging.
         n_runs: First stages whose candidates are judged.
     """
-    remembered = folder.recall("measured")
-    if remembered is not None:
-        return Measured(**{**remembered, "plan": Plan(**remembered["plan"])})
     collection, splits = prepared.collection, prepared.splits
     longest = longest_pair(model.config, _LONGEST[best_device().type])
-    pairs = _sample_pairs(collection, splits.train, settings.seed)
     encoder = PairEncoder(tokenizer, longest)
-    scoring_precision, scoring_speed = measure_scoring(model, tokenizer, longest, pairs)
-    scorer = TorchScorer(model, tokenizer, longest)
-    fastest = measure_training(model, encoder, scorer.encode(pairs))[0]
-    model.set_attn_implementation(fastest.attention)
     passages = [passage.full_text for passage in list(collection.passages.values())[:5000]]
     queries = [collection.queries[query_id].text for query_id in splits.train]
     work = Workload(
@@ -83,17 +94,22 @@ def measure(
         depth=round(settings.depth * (1 + _OTHERS * (n_runs - 1))),
         n_models=2 if base.kind is CheckpointKind.RERANKER else 1,
     )
-    chosen = plan(
-        work,
-        Speed(fastest.tokens_per_s, scoring_speed),
-        budget_s,
-        max_epochs=_MAX_EPOCHS[base.kind],
-        batch_groups=BATCH_GROUPS,
-        longest=longest,
+    ways = folder.recall("speed")
+    if ways is None:
+        pairs = _sample_pairs(collection, splits.train, settings.seed)
+        scoring_precision, scoring_speed = measure_scoring(model, tokenizer, longest, pairs)
+        fastest = measure_training(model, encoder, TorchScorer(model, tokenizer, longest).encode(pairs))[0]
+        ways = {
+            "speed": asdict(Speed(fastest.tokens_per_s, scoring_speed)),
+            "training_precision": fastest.precision,
+            "attention": fastest.attention,
+            "scoring_precision": scoring_precision,
+        }
+        folder.remember(speed=ways)
+    model.set_attn_implementation(ways["attention"])
+    return Measured(
+        work, max_epochs=_MAX_EPOCHS[base.kind], longest=longest, **ways | {"speed": Speed(**ways["speed"])}
     )
-    measured = Measured(chosen, fastest.precision, fastest.attention, scoring_precision)
-    folder.remember(measured=asdict(measured))
-    return measured
 
 
 def _sample_pairs(collection: Collection, query_ids: Sequence[str], seed: int) -> list[tuple[str, str]]:

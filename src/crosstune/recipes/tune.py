@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,15 @@ def tune(
     return run_recipe(train_stages, path, out, settings, resolved, overwrite=overwrite, progress=progress, say=say)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """The cross-encoder before it is tuned, and what the machine can do with it."""
+
+    model: Any
+    tokenizer: Any
+    measured: Measured
+
+
 class _Stages:
     """Which stages are tuned, one after the other, and what each learns from the one before."""
 
@@ -94,8 +103,10 @@ class _Stages:
     def train(self) -> Tuned:
         """The first stage, then the reranker over what the tuned first stage finds."""
         settings, notes = self._settings, list[str]()
-        first_stage = self._first_stage(notes)
-        reranker, chosen = self._reranker(first_stage, notes)
+        again_s = self._embedding_again_s(notes)
+        reader = self._reader(again_s, notes)
+        first_stage = None if again_s is None else self._first_stage(again_s, alone=reader is None)
+        reranker, chosen = (None, {}) if reader is None else self._reranker(reader, first_stage, notes)
         resolved = settings.to_json() | {"recipe": "default"} | chosen
         if first_stage is not None:
             resolved |= {"first_stage": first_stage.settings}
@@ -107,7 +118,8 @@ class _Stages:
         """Seconds of the budget that are left for work."""
         return self._settings.budget_s - self._prepared.stopwatch.elapsed_s - CLOSING_S
 
-    def _first_stage(self, notes: list[str]) -> TunedFirstStage | None:
+    def _embedding_again_s(self, notes: list[str]) -> float | None:
+        """Seconds of embedding the corpus with a tuned first stage; None when there will be none."""
         stages = self._settings.stages
         if stages == "reranker":
             return None
@@ -124,28 +136,59 @@ class _Stages:
                 notes,
             )
             return None
-        share = _WHOLE_SHARE if stages == "retriever" else _FIRST_STAGE_SHARE
-        budget_s = share * max(0.0, left_s - again_s)
+        return again_s
+
+    def _reader(self, again_s: float | None, notes: list[str]) -> _Reader | None:
+        """The cross-encoder that will be tuned; None when there will be none.
+
+        Whether it can be judged is asked before the first stage is tuned, which otherwise gets the time of both.
+        """
+        settings = self._settings
+        if settings.stages == "retriever":
+            return None
+        model, tokenizer = load_base(self._base, settings.seed, self._say)
+        with self._prepared.stopwatch.stage("measure speed"):
+            n_runs = 1 if again_s is None else 2
+            measured = measure(model, tokenizer, self._prepared, self._base, settings, self._folder, n_runs)
+        if settings.stages == "auto" and again_s is not None:
+            too_long_s = self._too_long_s(measured, again_s)
+            if too_long_s:
+                self._leave_out(too_long_s, notes)
+                return None
+        return _Reader(model, tokenizer, measured)
+
+    def _too_long_s(self, measured: Measured, again_s: float) -> float:
+        """Seconds of judging the cross-encoder where the time after the first stage is too short; 0 where it is not."""
+        remembered = self._folder.recall("too_long_s")
+        if remembered is None:
+            expected = measured.plan((1 - _FIRST_STAGE_SHARE) * max(0.0, self._left_s() - again_s))
+            remembered = 0.0 if expected.can_be_judged else expected.judging_s
+            self._folder.remember(too_long_s=remembered)
+        return float(remembered)
+
+    def _leave_out(self, judging_s: float, notes: list[str]) -> None:
+        self._explain(
+            f"The cross-encoder was left out: reading the dev and test candidates alone would take "
+            f"{judging_s / 60:.0f} min. Give more time (--budget), or --stages both to tune it anyway.",
+            notes,
+        )
+
+    def _first_stage(self, again_s: float, alone: bool) -> TunedFirstStage:
+        share = _WHOLE_SHARE if alone else _FIRST_STAGE_SHARE
+        budget_s = share * max(0.0, self._left_s() - again_s)
         return tune_first_stage(self._prepared, self._settings, budget_s, self._folder, self._progress, self._say)
 
     def _reranker(
-        self, first_stage: TunedFirstStage | None, notes: list[str]
+        self, reader: _Reader, first_stage: TunedFirstStage | None, notes: list[str]
     ) -> tuple[TunedReranker | None, dict[str, Any]]:
         """The tuned reranker, and what was chosen for it."""
-        prepared, settings, folder = self._prepared, self._settings, self._folder
-        if settings.stages == "retriever":
-            return None, {}
-        model, tokenizer = load_base(self._base, settings.seed, self._say)
-        n_runs = 1 if first_stage is None else 2
-        with prepared.stopwatch.stage("measure speed"):
-            measured = measure(model, tokenizer, prepared, self._base, settings, folder, self._left_s(), n_runs)
-        chosen = measured.plan
-        if settings.stages == "auto" and first_stage is not None and not chosen.can_be_judged:
-            self._explain(
-                f"The cross-encoder was left out: reading the dev and test candidates alone would take "
-                f"{chosen.judging_s / 60:.0f} min. Give more time (--budget), or --stages both to tune it anyway.",
-                notes,
-            )
+        prepared, settings, folder, measured = self._prepared, self._settings, self._folder, reader.measured
+        remembered = folder.recall("plan")
+        chosen = measured.plan(self._left_s()) if remembered is None else Plan(**remembered)
+        folder.remember(plan=asdict(chosen))
+        beside = settings.stages == "auto" and first_stage is not None
+        if beside and not chosen.can_be_judged:
+            self._leave_out(chosen.judging_s, notes)
             return None, {}
         self._say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
         if not chosen.fits:
@@ -153,13 +196,13 @@ class _Stages:
         with prepared.stopwatch.stage("mine negatives"):
             run = prepared.mining_run if first_stage is None else first_stage.mining_run
             mined = _mine(prepared, run, chosen, settings, folder, self._progress)
-        if settings.stages == "auto" and first_stage is not None and not mined.groups:
+        if beside and not mined.groups:
             self._explain(
                 "The cross-encoder was left out: all passages answer dev or test questions, so none may be a negative.",
                 notes,
             )
             return None, {}
-        reranker, training = self._train(model, tokenizer, measured, mined, first_stage, notes)
+        reranker, training = self._train(reader, chosen, mined, first_stage, notes)
         return reranker, {"plan": asdict(chosen), "training": asdict(training)}
 
     def _explain(self, sentence: str, notes: list[str]) -> None:
@@ -168,14 +211,14 @@ class _Stages:
 
     def _train(
         self,
-        model: Any,
-        tokenizer: Any,
-        measured: Measured,
+        reader: _Reader,
+        chosen: Plan,
         mined: MinedGroups,
         first_stage: TunedFirstStage | None,
         notes: list[str],
     ) -> tuple[TunedReranker, TrainingSettings]:
-        prepared, settings, folder, chosen = self._prepared, self._settings, self._folder, measured.plan
+        prepared, settings, folder = self._prepared, self._settings, self._folder
+        model, tokenizer, measured = reader.model, reader.tokenizer, reader.measured
         encoder = PairEncoder(tokenizer, chosen.max_length)
         groups = encode_groups(mined.groups, prepared.collection, encoder)
         loss = make_loss(settings.loss, _pos_weight(settings, chosen))
