@@ -9,7 +9,7 @@ import torch
 from crosstune.bi_encoder import load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.recipes import retriever
-from crosstune.recipes.retriever import DevQuality, _Examples, average_weights
+from crosstune.recipes.retriever import DevQuality, _Examples, average_weights, seconds_afterwards
 from crosstune.types import Candidate, Collection, Passage, Query, Run, ScoreKind, Splits
 
 
@@ -62,6 +62,18 @@ def test_questions_are_contrasted_where_most_answers_are_protected():
     assert not _Examples(prepared_of(collection, train=("q1", "q2"), test=("q3",))).rival_questions
 
 
+def test_seconds_afterwards_by_hand(corpus):
+    prepared = prepared_of(corpus, dev=tuple(corpus.queries))
+    prepared.embedding_s = lambda: 10.0
+    # Eight questions with 20 candidates each are more than the 20 passages: all of them twice, then once more.
+    assert (len(corpus.queries), len(corpus.passages)) == (8, 20)
+    assert seconds_afterwards(prepared) == 30.0
+    one = prepared_of(corpus, dev=tuple(corpus.queries)[:1])
+    one.embedding_s = lambda: 10.0
+    one.collection = SimpleNamespace(passages=range(200))
+    assert seconds_afterwards(one) == pytest.approx(10 * (1 + 2 * 20 / 200))
+
+
 def test_averaged_weights_by_hand():
     own, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
     with torch.no_grad():
@@ -92,7 +104,7 @@ def test_dev_quality_is_that_of_the_candidates_ordered_by_cosine(corpus, bare_be
 @pytest.mark.parametrize(("tuned", "half", "share"), [(0.8, 0.7, 1.0), (0.7, 0.8, 0.5), (0.7, 0.7, 0.5)])
 def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, half, share):
     qualities = iter([tuned, half])
-    monkeypatch.setattr(retriever, "DevQuality", lambda prepared: lambda model: next(qualities))
+    monkeypatch.setattr(retriever, "DevQuality", lambda prepared, precision: lambda model: next(qualities))
     remembered = {}
     folder = SimpleNamespace(
         training=tmp_path, recall=remembered.get, remember=lambda **values: remembered.update(values)

@@ -27,6 +27,9 @@ class LeanEncoder:
 
     Args:
         model: From `load_bi_encoder`.
+
+    Attributes:
+        is_lean: Whether the model is of such a family; of others the own pass is run, in float32 alone.
     """
 
     def __init__(self, model: Any) -> None:
@@ -38,7 +41,7 @@ class LeanEncoder:
         on_cpu = self._device.type == "cpu"
         self._max_tokens, self._team = (_CPU_BATCH_TOKENS, torch_team()) if on_cpu else (_GPU_BATCH_TOKENS, Team(1))
         forward = lean_vectors(model).eval()
-        self._is_lean = isinstance(forward, LeanLayers)
+        self.is_lean = isinstance(forward, LeanLayers)
         self._passes: dict[str, Any] = {"fp32": forward}
 
     def agrees(self, encode: Callable[[list[str], Role], NDArray[np.float32]]) -> bool:
@@ -47,7 +50,7 @@ class LeanEncoder:
         Args:
             encode: Texts and their role to the library's unit vectors.
         """
-        if not self._is_lean:
+        if not self.is_lean:
             return False
         for role in _ROLES:
             expected, found = encode(_PROBE, role), self.vectors(_PROBE, role, "fp32")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import numpy as np
 
 from crosstune.bi_encoder import (
     CachedEmbedder,
+    LeanEncoder,
     SentenceTransformerEmbedder,
     TextEncoder,
     load_bi_encoder,
+    unit,
     without_dropout,
 )
 from crosstune.checkpoints import Checkpoint, quiet_transformers, resolve
@@ -143,7 +145,7 @@ def _average(prepared: Prepared, tuned: Path, folder: RunFolder) -> tuple[float,
     remembered = folder.recall("tuned_share")
     if remembered is None:
         model = load_bi_encoder(resolve(str(tuned)), best_device().type)
-        quality = DevQuality(prepared)
+        quality = DevQuality(prepared, folder.recall("embedder_precision") or "fp32")
         scores = {1.0: quality(model)}
         for share in _SHARES:
             average_weights(model, load_bi_encoder(prepared.embedder, best_device().type), share)
@@ -165,10 +167,24 @@ def average_weights(model: Any, other: Any, share: float) -> None:
             own.mul_(share).add_(foreign, alpha=1 - share)
 
 
-class DevQuality:
-    """nDCG@10 of a bi-encoder that reorders the top of the untuned candidates of a sample of dev questions."""
+def seconds_afterwards(prepared: Prepared) -> float:
+    """Expected seconds of embedding after the training: the dev candidates for each share, then the corpus."""
+    n_checked = min(_N_DEV, len(prepared.splits.dev)) * _DEV_DEPTH
+    n_checks = 1 + len(_SHARES)
+    share = min(1.0, n_checked / len(prepared.collection.passages))
+    return prepared.embedding_s() * (1 + n_checks * share)
 
-    def __init__(self, prepared: Prepared) -> None:
+
+class DevQuality:
+    """nDCG@10 of a bi-encoder that reorders the top of the untuned candidates of a sample of dev questions.
+
+    Args:
+        prepared: Splits, texts and candidates.
+        precision: To embed with, where the model's pass is ours.
+    """
+
+    def __init__(self, prepared: Prepared, precision: str = "fp32") -> None:
+        self._precision = precision
         random = np.random.default_rng(prepared.splits.seed or 0)
         dev = np.array(prepared.splits.dev)
         query_ids = sorted(random.choice(dev, size=min(_N_DEV, len(dev)), replace=False).tolist())
@@ -179,18 +195,19 @@ class DevQuality:
         """Mean nDCG@10."""
         passages = self._collection.passages
         used = dict.fromkeys(c.passage_id for ranked in self._run.candidates.values() for c in ranked)
-        rows = dict(zip(used, self._embed(model.encode_document, [passages[p].full_text for p in used]), strict=True))
+        encoder = LeanEncoder(model)
+        precision = self._precision if encoder.is_lean else "fp32"
+        texts = [passages[passage_id].full_text for passage_id in used]
+        rows = dict(zip(used, unit(encoder.vectors(texts, "document", precision)), strict=True))
         query_ids = list(self._run.candidates)
-        queries = self._embed(model.encode_query, [self._collection.queries[q].text for q in query_ids])
+        questions = [self._collection.queries[query_id].text for query_id in query_ids]
+        queries = unit(encoder.vectors(questions, "query", precision))
         cosines = {
             query_id: np.array([float(rows[c.passage_id] @ query) for c in self._run.candidates[query_id]])
             for query_id, query in zip(query_ids, queries, strict=True)
         }
         run = rerank(self._run, cosines, "dev")
         return headline_mean(run, self._collection.qrels, query_ids)
-
-    def _embed(self, encode: Callable[..., Any], texts: list[str]) -> Any:
-        return encode(texts, normalize_embeddings=True, show_progress_bar=False)
 
 
 def _ranked(

@@ -19,7 +19,7 @@ from crosstune.recipes.choose import Tuned, TunedReranker, score_run
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.measure import BATCH_GROUPS, CLOSING_S, Measured, measure
 from crosstune.recipes.prepare import Prepared, Say, top_of, unheard
-from crosstune.recipes.retriever import TunedFirstStage, tune_first_stage
+from crosstune.recipes.retriever import TunedFirstStage, seconds_afterwards, tune_first_stage
 from crosstune.recipes.run import load_base, run_recipe
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
@@ -119,14 +119,14 @@ class _Stages:
         return self._settings.budget_s - self._prepared.stopwatch.elapsed_s - CLOSING_S
 
     def _embedding_again_s(self, notes: list[str]) -> float | None:
-        """Seconds of embedding the corpus with a tuned first stage; None when there will be none."""
+        """Seconds of embedding once a first stage is tuned; None when none will be."""
         stages = self._settings.stages
         if stages == "reranker":
             return None
         if stages == "auto" and self._prepared.similarity is None:
             self._explain("The embedder cannot read this language, so the first stage was not tuned.", notes)
             return None
-        left_s, again_s = self._left_s(), self._prepared.embedding_s()
+        left_s, again_s = self._left_s(), seconds_afterwards(self._prepared)
         begun = self._folder.recall("first_stage") is not None  # a continued run decides nothing anew
         if stages == "auto" and not begun and again_s > _MOST_FOR_EMBEDDING * left_s:
             self._explain(
