@@ -312,6 +312,36 @@ def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, s
     assert len(predict_file(tmp_path / "run", pairs).predictions) == 1
 
 
+@pytest.mark.parametrize(
+    ("after_s", "judging_s", "first", "second"),
+    [
+        # 320 s of budget leave 300; of what the first stage's embedding leaves of them, 0.6 are the cross-encoder's.
+        (30, 162, True, True),
+        (30, 163, True, False),
+        (241, 100, False, True),  # above 0.8 of 300
+        (241, 600, True, False),  # neither fits: the cheaper one
+        (700, 600, False, True),
+    ],
+)
+def test_what_there_is_time_for(after_s, judging_s, first, second):
+    remembered, said, notes = {}, [], []
+    folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
+    prepared = SimpleNamespace(
+        stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
+    )
+    measured = SimpleNamespace(
+        plan=lambda budget_s: SimpleNamespace(judging_s=judging_s, can_be_judged=judging_s <= budget_s)
+    )
+    stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
+    assert stages._affordable(after_s, measured, notes) == (first, second)
+    assert said == notes
+    assert len(said) == 2 - first - second
+    assert any("embedding 1,234 passages" in line for line in said) is not first
+    assert any("cross-encoder was left out" in line for line in said) is not second
+    prepared.stopwatch.elapsed_s = 319.0  # a continued run decides nothing anew
+    assert stages._affordable(after_s, measured, []) == (first, second)
+
+
 def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path, bert):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 1e30)

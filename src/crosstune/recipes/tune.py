@@ -103,9 +103,12 @@ class _Stages:
     def train(self) -> Tuned:
         """The first stage, then the reranker over what the tuned first stage finds."""
         settings, notes = self._settings, list[str]()
-        again_s = self._embedding_again_s(notes)
-        reader = self._reader(again_s, notes)
-        first_stage = None if again_s is None else self._first_stage(again_s, alone=reader is None)
+        after_s = self._after_first_stage_s(notes)
+        reader = None if settings.stages == "retriever" else self._reader(n_runs=1 if after_s is None else 2)
+        if settings.stages == "auto" and after_s is not None and reader is not None:
+            first, second = self._affordable(after_s, reader.measured, notes)
+            after_s, reader = after_s if first else None, reader if second else None
+        first_stage = None if after_s is None else self._first_stage(after_s, alone=reader is None)
         reranker, chosen = (None, {}) if reader is None else self._reranker(reader, first_stage, notes)
         resolved = settings.to_json() | {"recipe": "default"} | chosen
         if first_stage is not None:
@@ -116,9 +119,9 @@ class _Stages:
 
     def _left_s(self) -> float:
         """Seconds of the budget that are left for work."""
-        return self._settings.budget_s - self._prepared.stopwatch.elapsed_s - CLOSING_S
+        return max(0.0, self._settings.budget_s - self._prepared.stopwatch.elapsed_s - CLOSING_S)
 
-    def _embedding_again_s(self, notes: list[str]) -> float | None:
+    def _after_first_stage_s(self, notes: list[str]) -> float | None:
         """Seconds of embedding once a first stage is tuned; None when none will be."""
         stages = self._settings.stages
         if stages == "reranker":
@@ -126,45 +129,39 @@ class _Stages:
         if stages == "auto" and self._prepared.similarity is None:
             self._explain("The embedder cannot read this language, so the first stage was not tuned.", notes)
             return None
-        left_s, again_s = self._left_s(), seconds_afterwards(self._prepared)
-        begun = self._folder.recall("first_stage") is not None  # a continued run decides nothing anew
-        if stages == "auto" and not begun and again_s > _MOST_FOR_EMBEDDING * left_s:
+        return seconds_afterwards(self._prepared)
+
+    def _reader(self, n_runs: int) -> _Reader:
+        """The cross-encoder, and how fast it is over the candidates of so many first stages."""
+        model, tokenizer = load_base(self._base, self._settings.seed, self._say)
+        with self._prepared.stopwatch.stage("measure speed"):
+            measured = measure(model, tokenizer, self._prepared, self._base, self._settings, self._folder, n_runs)
+        return _Reader(model, tokenizer, measured)
+
+    def _affordable(self, after_s: float, measured: Measured, notes: list[str]) -> tuple[bool, bool]:
+        """Whether there is time for the first stage, and for the cross-encoder; for one of them there always is.
+
+        Asked before anything is tuned, so that one alone gets the time of both. Where neither fits, the one whose
+        judging takes less is tuned.
+        """
+        decided = self._folder.recall("affordable")  # a continued run decides nothing anew
+        if decided is None:
+            left_s = self._left_s()
+            judging_s = measured.plan(left_s).judging_s
+            first = after_s <= _MOST_FOR_EMBEDDING * left_s or after_s < judging_s
+            second = measured.plan((1 - _FIRST_STAGE_SHARE) * max(0.0, left_s - after_s)).can_be_judged
+            decided = {"first": first, "second": second or not first, "left_s": left_s, "judging_s": judging_s}
+            self._folder.remember(affordable=decided)
+        if not decided["first"]:
             self._explain(
                 f"The first stage was not tuned: embedding {len(self._prepared.collection.passages):,} passages anew "
-                f"would take about {again_s:.0f} of the {max(0.0, left_s):.0f} seconds left. Give more time "
+                f"would take about {after_s:.0f} of the {decided['left_s']:.0f} seconds left. Give more time "
                 "(--budget), or --stages both to do it anyway.",
                 notes,
             )
-            return None
-        return again_s
-
-    def _reader(self, again_s: float | None, notes: list[str]) -> _Reader | None:
-        """The cross-encoder that will be tuned; None when there will be none.
-
-        Whether it can be judged is asked before the first stage is tuned, which otherwise gets the time of both.
-        """
-        settings = self._settings
-        if settings.stages == "retriever":
-            return None
-        model, tokenizer = load_base(self._base, settings.seed, self._say)
-        with self._prepared.stopwatch.stage("measure speed"):
-            n_runs = 1 if again_s is None else 2
-            measured = measure(model, tokenizer, self._prepared, self._base, settings, self._folder, n_runs)
-        if settings.stages == "auto" and again_s is not None:
-            too_long_s = self._too_long_s(measured, again_s)
-            if too_long_s:
-                self._leave_out(too_long_s, notes)
-                return None
-        return _Reader(model, tokenizer, measured)
-
-    def _too_long_s(self, measured: Measured, again_s: float) -> float:
-        """Seconds of judging the cross-encoder where the time after the first stage is too short; 0 where it is not."""
-        remembered = self._folder.recall("too_long_s")
-        if remembered is None:
-            expected = measured.plan((1 - _FIRST_STAGE_SHARE) * max(0.0, self._left_s() - again_s))
-            remembered = 0.0 if expected.can_be_judged else expected.judging_s
-            self._folder.remember(too_long_s=remembered)
-        return float(remembered)
+        if not decided["second"]:
+            self._leave_out(decided["judging_s"], notes)
+        return decided["first"], decided["second"]
 
     def _leave_out(self, judging_s: float, notes: list[str]) -> None:
         self._explain(
@@ -173,9 +170,9 @@ class _Stages:
             notes,
         )
 
-    def _first_stage(self, again_s: float, alone: bool) -> TunedFirstStage:
+    def _first_stage(self, after_s: float, alone: bool) -> TunedFirstStage:
         share = _WHOLE_SHARE if alone else _FIRST_STAGE_SHARE
-        budget_s = share * max(0.0, self._left_s() - again_s)
+        budget_s = share * max(0.0, self._left_s() - after_s)
         return tune_first_stage(self._prepared, self._settings, budget_s, self._folder, self._progress, self._say)
 
     def _reranker(
