@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ class SentenceTransformerEmbedder:
     def _embed(self, texts: Sequence[str], role: Role, label: str, progress: Progress) -> NDArray[np.float32]:
         # Longest first: batches of like length pad little, and memory runs out at once or never.
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
-        vectors = np.zeros((len(texts), self._dimensions()), dtype=np.float32)
+        vectors = np.zeros((len(texts), self._dimensions), dtype=np.float32)
         with progress(label, len(texts)) as advance:
             for start in range(0, len(order), _REPORT_TEXTS):
                 places = order[start : start + _REPORT_TEXTS]
@@ -127,6 +127,7 @@ class SentenceTransformerEmbedder:
         context: AbstractContextManager[Any] = self._torch.autocast(self._model.device.type, dtype=self._torch.bfloat16)
         return context
 
+    @cached_property
     def _dimensions(self) -> int:
         # Asked of the model itself: the method that tells it was renamed between releases 5 and 6.
         return int(self._encode([""], "query", "fp32").shape[1])
