@@ -154,8 +154,8 @@ class _Stages:
             self._folder.remember(affordable=decided)
         if not decided["first"]:
             self._explain(
-                f"The first stage was not tuned: embedding {len(self._prepared.collection.passages):,} passages anew, and "
-                f"the dev candidates before, would take about {after_s:.0f} of the {decided['left_s']:.0f} seconds "
+                f"The first stage was not tuned: embedding {len(self._prepared.collection.passages):,} passages anew, "
+                f"and the dev candidates before, would take about {after_s:.0f} of the {decided['left_s']:.0f} seconds "
                 "left. Give more time (--budget), or --stages both to do it anyway.",
                 notes,
             )
