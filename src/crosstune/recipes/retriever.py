@@ -129,7 +129,7 @@ def tune_first_stage(
         f"The first stage's bi-encoder ({prepared.embedder.name}) was tuned on {plan.n_examples:,} question-answer "
         f"pairs: {result.n_steps} steps of {_BATCH} pairs, {result.stopped}. On dev {share:.0%} of the tuned and "
         f"{1 - share:.0%} of the untuned weights ranked best.",
-        *(_RIVALS_NOTE for _ in range(examples.rival_questions)),
+        *((_RIVALS_NOTE,) if examples.rival_questions else ()),
     )
     return _ranked(prepared, path, resolved, notes, settings, folder, progress, say)
 
