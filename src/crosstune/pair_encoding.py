@@ -22,6 +22,8 @@ from tokenizers import Tokenizer
 from crosstune.errors import CheckpointError, ConfigError
 
 _TEXTS_PER_CALL = 2048
+# Padded tokens of a batch: small ones win on a CPU (cache) and large ones on a GPU (parallelism).
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 1024, 65536
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosstune.bi_encoder.text_encoder import TextEncoder
-from crosstune.pair_encoding import length_batches
+from crosstune.pair_encoding import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, length_batches
 from crosstune.team import Team, torch_team
 
 Role = Literal["query", "document"]
 _ROLES: tuple[Role, ...] = ("query", "document")
 
-_CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 1024, 65536
 _PROBE = ["refund", "The refund is paid to the card within thirty days. " * 6]
 _LARGEST_DIFFERENCE = 1e-4
 
@@ -39,7 +38,7 @@ class LeanEncoder:
         self._turn = threading.Lock()  # the tokenizer keeps its settings for cutting and padding
         self._device = next(model.parameters()).device
         on_cpu = self._device.type == "cpu"
-        self._max_tokens, self._team = (_CPU_BATCH_TOKENS, torch_team()) if on_cpu else (_GPU_BATCH_TOKENS, Team(1))
+        self._max_tokens, self._team = (CPU_BATCH_TOKENS, torch_team()) if on_cpu else (GPU_BATCH_TOKENS, Team(1))
         forward = lean_vectors(model).eval()
         self.is_lean = isinstance(forward, LeanLayers)
         self._passes: dict[str, Any] = {"fp32": forward}

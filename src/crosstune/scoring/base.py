@@ -16,14 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosstune.errors import BundleError
-from crosstune.pair_encoding import EncodedPair, PairEncoder, length_batches
+from crosstune.pair_encoding import CPU_BATCH_TOKENS, EncodedPair, PairEncoder, length_batches
 from crosstune.progress import Progress, silent
 from crosstune.team import Team
 from crosstune.types import ScoreKind
 
-# Small batches win on a CPU (cache) and large ones on a GPU (parallelism).
-CPU_BATCH_TOKENS = 1024
-GPU_BATCH_TOKENS = 65536
 # Token ids of this many pairs are held at once: some 100 MB of long ones.
 _PAIRS_AT_ONCE = 1 << 16
 

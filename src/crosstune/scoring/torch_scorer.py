@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosstune.errors import ConfigError
-from crosstune.pair_encoding import EncodedPair, PairEncoder
-from crosstune.scoring.base import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BatchScorer
+from crosstune.pair_encoding import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, EncodedPair, PairEncoder
+from crosstune.scoring.base import BatchScorer
 from crosstune.team import torch_team
 
 if TYPE_CHECKING:

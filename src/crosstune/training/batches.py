@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from crosstune.pair_encoding import EncodedPair, PairEncoder, length_batches
+from crosstune.pair_encoding import CPU_BATCH_TOKENS, EncodedPair, PairEncoder, length_batches
 
 # Groups are sorted by length inside windows of this many batches: similar lengths together, order still random.
 _WINDOW_BATCHES = 16
-_CPU_SLICE_TOKENS, _GPU_SLICE_TOKENS = 1024, 32768
+# A backward pass keeps more of each token than scoring does.
+_GPU_SLICE_TOKENS = 32768
 
 
 def slice_tokens(device: str) -> int:
     """Padded tokens that go through the model at once, as fast as any other number on that kind of device."""
-    return _CPU_SLICE_TOKENS if device == "cpu" else _GPU_SLICE_TOKENS
+    return CPU_BATCH_TOKENS if device == "cpu" else _GPU_SLICE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
