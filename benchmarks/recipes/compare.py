@@ -45,9 +45,9 @@ def _figure(estimate: Estimate, form: str) -> str:
 
 def judged(folder: Path, seed: int) -> EvalReport:
     """All sides of one set and seed."""
-    qrels = read_qrels(folder / f"qrels-{seed}.trec")
+    qrels = read_qrels(folder / f"qrels-{seed}.trec.gz")
     groups = json.loads((folder / f"groups-{seed}.json").read_text(encoding="utf-8"))
-    paths = sorted(folder.glob(f"*-{seed}.trec"))
+    paths = sorted(folder.glob(f"*-{seed}.trec.gz"))
     runs = [read_run(path, ScoreKind.FUSED, _DEPTH) for path in paths if not path.name.startswith("qrels-")]
     ours = f"{OURS}-{seed}"
     pairs = [(run.name, ours) for run in runs if run.name != ours]
@@ -55,8 +55,8 @@ def judged(folder: Path, seed: int) -> EvalReport:
 
 
 def _seeds(folder: Path) -> list[int]:
-    found = {int(path.stem.rsplit("-", 1)[1]) for path in folder.glob("crosstune-*.trec") if path.stem.count("-") == 1}
-    return sorted(found)
+    names = [path.name.removesuffix(".trec.gz") for path in folder.glob(f"{OURS}-*.trec.gz")]
+    return sorted(int(name.rsplit("-", 1)[1]) for name in names if name.count("-") == 1)
 
 
 if __name__ == "__main__":

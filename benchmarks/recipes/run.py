@@ -1,7 +1,7 @@
 """One set, one side: python -m benchmarks.recipes.run SIDE DATA [--minutes 5] [--seed 0]
 
 SIDE is "crosstune" or a key of `RIVALS`; DATA a file or BEIR folder. Rankings of the test questions go to
-benchmarks/results/recipes/<set>/<side>-<seed>.trec with the judgments beside them, so that statistics can be redone;
+benchmarks/results/recipes/<set>/<side>-<seed>.trec.gz with the judgments beside them, so that statistics can be redone;
 `python -m benchmarks.recipes.compare` makes the tables. The time is for training alone on the rivals' side and for the
 whole run, judging included, on ours.
 """
@@ -71,7 +71,7 @@ def _prepare(data: Path, settings: TuneSettings, folder: Path) -> Prepared:
 
 
 def _write_judgments(qrels: Qrels, groups: Mapping[str, str], target: Path, settings: TuneSettings) -> None:
-    write_qrels(qrels, target / f"qrels-{settings.seed}.trec")
+    write_qrels(qrels, target / f"qrels-{settings.seed}.trec.gz")
     (target / f"groups-{settings.seed}.json").write_text(json.dumps(groups), encoding="utf-8")
 
 
@@ -87,12 +87,8 @@ def _ours(data: Path, out: Path, settings: TuneSettings, target: Path) -> None:
 
 
 def _write(run: Run, side: str, target: Path, seed: int) -> None:
-    path = target / _file(side, seed)
-    write_run(replace(run, name=path.stem), path)
-
-
-def _file(side: str, seed: int) -> str:
-    return f"{re.sub(r'[^a-z0-9]+', '-', side.lower()).strip('-')}-{seed}.trec"
+    name = f"{re.sub(r'[^a-z0-9]+', '-', side.lower()).strip('-')}-{seed}"
+    write_run(replace(run, name=name), target / f"{name}.trec.gz")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,26 @@ def test_qrels_round_trip(tmp_path: Path) -> None:
     write_qrels(qrels, tmp_path / "qrels.txt")
     assert (tmp_path / "qrels.txt").read_text() == "q1 0 p1 1\nq1 0 p2 0\nq2 0 p9 3\n"
     assert read_qrels(tmp_path / "qrels.txt") == qrels
+
+
+def test_a_compressed_run_is_the_same_run(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "run.trec", tmp_path / "run.trec.gz"
+    write_run(RUN, plain)
+    write_run(RUN, packed)
+    assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
+    assert read_run(packed, ScoreKind.LEXICAL, depth=100) == RUN
+    first = packed.read_bytes()
+    write_run(RUN, packed)
+    assert packed.read_bytes() == first  # no time in it
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"q1 0 p1 1\n"])
+def test_a_damaged_compressed_file_is_told(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "qrels.trec.gz"
+    write_qrels({"q1": {f"p{i}": 1 for i in range(50)}}, path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match="not whole or not compressed"):
+        read_qrels(path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

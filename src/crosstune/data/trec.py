@@ -2,13 +2,17 @@
 
 Fields are separated by blanks, so ids must not hold any. A run's last column, its tag, is the run's name.
 What a run line has no room for, the depth and what the scores mean, is for the caller to keep and give back.
+A path that ends in .gz is written and read compressed.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from crosstune.errors import DataError
 from crosstune.types import Candidate, Qrels, Run, ScoreKind
@@ -102,21 +106,32 @@ def _word(text: str, path: str | Path) -> str:
 def _write(path: str | Path, lines: Iterable[str]) -> None:
     partial = Path(f"{path}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
+        with partial.open("wb") as raw, _text(raw, path) as file:
             file.writelines(lines)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
+def _text(raw: BinaryIO, path: str | Path) -> TextIO:
+    """What is written to `raw`, as text."""
+    # Without a time and a name, so that equal runs are equal files.
+    packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if str(path).endswith(".gz") else raw
+    return io.TextIOWrapper(packed, encoding="utf-8", newline="\n")
+
+
 def _fields(path: str | Path, count: int, layout: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of each line that is not blank."""
     if not Path(path).is_file():
         raise DataError(f"there is no such file ({path}); check the path", path)
-    with Path(path).open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, start=1):
-            fields = text.split()
-            if len(fields) == count:
-                yield line, fields
-            elif fields:
-                raise DataError(f"expected {count} fields ({layout}), found {len(fields)}", path, line)
+    opened = gzip.open if str(path).endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig") as file:
+        try:
+            for line, text in enumerate(file, start=1):
+                fields = text.split()
+                if len(fields) == count:
+                    yield line, fields
+                elif fields:
+                    raise DataError(f"expected {count} fields ({layout}), found {len(fields)}", path, line)
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise DataError(f"the file is not whole or not compressed by gzip ({error}); copy it anew", path) from error
