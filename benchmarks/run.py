@@ -1,7 +1,7 @@
 """Training and scoring speed against the field's tools: all sides in one run, same pairs, same threads.
 
 `make bench` prints tables and writes benchmarks/results/<machine>.json. Ratios are what counts; machines differ.
-`python -m benchmarks.run training scoring` runs some of the parts.
+`python -m benchmarks.run training scoring` runs some of the parts; `gpu` needs a CUDA device.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 # As the command line does: set before torch loads, so for all sides.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from benchmarks import gpu
 from benchmarks.scaling import cores, mining_passages, scoring_pairs, training_pairs
 from benchmarks.scoring import scoring
 from benchmarks.timing import machine
@@ -34,6 +35,14 @@ PARTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
     },
     "bulk": {f"scoring, 10,000 pairs, {MINILM}": lambda: scoring(MINILM, 10_000, one_query=False)},
     "memory": {f"peak memory of training 48 pairs of 512 tokens, {XLMR}": lambda: peak_memory(XLMR)},
+    "gpu": {
+        f"GPU training, {XLMR}": lambda: gpu.training(XLMR),
+        f"GPU training, {MINILM}": lambda: gpu.training(MINILM),
+        f"GPU memory of training pairs of 512 tokens, {XLMR}": lambda: gpu.memory(XLMR),
+        f"GPU scoring, 100 passages of one query, {XLMR}": lambda: gpu.scoring(XLMR, 100, one_query=True),
+        f"GPU scoring, 10,000 pairs, {XLMR}": lambda: gpu.scoring(XLMR, 10_000, one_query=False),
+        f"GPU scoring, 10,000 pairs, {MINILM}": lambda: gpu.scoring(MINILM, 10_000, one_query=False),
+    },
     "scaling": {
         "all of scoring but the model": scoring_pairs,
         "all of training but the model": training_pairs,

@@ -43,17 +43,20 @@ def table(seconds: Mapping[str, list[float]], n_pairs: int, reference: str) -> d
     }
 
 
-def matrix_flops(precision: str, width: int) -> float:
-    """Floating-point operations a second of the matrix products of a model of this width: (2048, w) by (w, 4 w)."""
+def matrix_flops(precision: str, width: int, device: str = "cpu") -> float:
+    """Floating-point operations a second of the matrix products of a model of this width: (rows, w) by (w, 4 w)."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    inputs, weight = torch.randn(2048, width).to(dtype), torch.randn(4 * width, width).to(dtype)
+    n_rows = 2048 if device == "cpu" else 16384
+    inputs, weight = (torch.randn(n, width).to(device, dtype) for n in (n_rows, 4 * width))
     times = []
     with torch.no_grad():
         for _ in range(20):
             start = time.perf_counter()
             torch.nn.functional.linear(inputs, weight)
+            if device != "cpu":
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
-    return 2 * 2048 * width * 4 * width / statistics.median(times[5:])
+    return 2 * n_rows * width * 4 * width / statistics.median(times[5:])
 
 
 def machine() -> dict[str, object]:
@@ -64,4 +67,5 @@ def machine() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -38,37 +38,36 @@ def training(size: str, max_length: int = MAX_LENGTH) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         save_model(size, Path(folder))
         prepared = {
-            precision: _Ours(folder, pairs, precision, BATCH_PAIRS[size], max_length) for precision in ("bf16", "fp32")
+            precision: Ours(folder, pairs, precision, BATCH_PAIRS[size], max_length) for precision in ("bf16", "fp32")
         }
         sides: dict[str, Callable[[], object]] = {
-            "sentence-transformers, defaults": _theirs(folder, pairs, BATCH_PAIRS[size], max_length),
+            "sentence-transformers, defaults": theirs(folder, pairs, BATCH_PAIRS[size], max_length),
             "crosstune bf16": prepared["bf16"],
             "crosstune fp32": prepared["fp32"],
         }
         seconds = alternate(sides, _ROUNDS[size], n_warmup=1 if size == MINILM else 0)
     rows = table(seconds, len(pairs), "sentence-transformers, defaults")
     for precision, ours in prepared.items():
-        row = rows[f"crosstune {precision}"]
-        flops = ours.flops * row["pairs_per_s"] / len(pairs)
-        peak = matrix_flops(precision, ours.width)
-        row |= {
-            "attention": ours.attention,
-            "gflops": round(flops / 1e9),
-            "matrix_gflops": round(peak / 1e9),
-            "share_of_matrix_throughput": round(flops / peak, 3),
-        }
+        rows[f"crosstune {precision}"] |= ours.share_of_peak(rows[f"crosstune {precision}"]["pairs_per_s"])
     updates = math.ceil(len(pairs) / BATCH_PAIRS[size])
     return {"pairs": len(pairs), "updates": updates, "tokens at most": max_length, "rows": rows}
 
 
-class _Ours:
+class Ours:
     """Our engine over the pairs once, from collation to optimizer; nothing is saved, as on their side."""
 
     def __init__(
-        self, folder: str, pairs: list[tuple[str, str]], precision: str, batch_pairs: int, max_length: int = MAX_LENGTH
+        self,
+        folder: str,
+        pairs: list[tuple[str, str]],
+        precision: str,
+        batch_pairs: int,
+        max_length: int = MAX_LENGTH,
+        device: str = "cpu",
     ) -> None:
         checkpoint = Checkpoint(folder, Path(folder), "", CheckpointKind.RERANKER)
-        self._model, tokenizer = load_reranker(checkpoint, dropout=0.0)
+        model, tokenizer = load_reranker(checkpoint, dropout=0.0)
+        self._model, self._device = model.to(device), torch.device(device)
         self._max_length = max_length
         self._model.train()
         encoder = PairEncoder(tokenizer, max_length)
@@ -76,25 +75,39 @@ class _Ours:
         encoded = [encoder.pair(query, passage) for query, passage in zip(queries, passages, strict=True)]
         self._groups = [EncodedGroup((pair,), (float(i % 6 == 0),)) for i, pair in enumerate(encoded)]
         found = measure_training(self._model, encoder, encoded[:16])
-        self.attention = next(way.attention for way in found if way.precision == precision)
-        self._model.set_attn_implementation(self.attention)
+        self._attention = next(way.attention for way in found if way.precision == precision)
+        self._model.set_attn_implementation(self._attention)
         self._settings = TrainingSettings(
             n_steps=math.ceil(len(pairs) / batch_pairs), batch_groups=batch_pairs, precision=precision
         )
         ids = sorted({int(i) for pair in encoded for i in pair.ids})
         self._engine = Engine(self._model, precision, ids)
-        self._collator = GroupCollator(encoder, slice_tokens("cpu"))
-        self.width = int(self._model.config.hidden_size)
-        self.flops = 3 * sum(_forward_flops(self._model.config, len(pair.ids)) for pair in encoded)
+        self._collator = GroupCollator(encoder, slice_tokens(device))
+        self._width = int(self._model.config.hidden_size)
+        self._flops = 3 * sum(_forward_flops(self._model.config, len(pair.ids)) for pair in encoded)
+        self._precision = precision
 
     def __call__(self) -> None:
         settings, optimizer = self._settings, Optimizer(self._engine, self._settings)
-        most = tokens_at_once(self._model.config, torch.device("cpu"), settings.precision, self._max_length)
+        most = tokens_at_once(self._model.config, self._device, settings.precision, self._max_length)
         batches = Batches(self._engine, self._collator, self._groups, make_loss("bce"), most)
         lengths = [group.n_tokens for group in self._groups]
         for step, batch in enumerate(LengthGroupedSampler(lengths, settings.batch_groups, settings.n_steps, seed=0)):
             batches.gradients(batch)
             optimizer.step(step)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def share_of_peak(self, pairs_per_s: float) -> dict[str, Any]:
+        """What of the machine's matrix throughput is used at this speed."""
+        flops = self._flops * pairs_per_s / len(self._groups)
+        peak = matrix_flops(self._precision, self._width, self._device.type)
+        return {
+            "attention": self._attention,
+            "gflops": round(flops / 1e9),
+            "matrix_gflops": round(peak / 1e9),
+            "share_of_matrix_throughput": round(flops / peak, 3),
+        }
 
 
 def _forward_flops(config: Any, n_tokens: int) -> float:
@@ -105,9 +118,15 @@ def _forward_flops(config: Any, n_tokens: int) -> float:
     return float((config.num_hidden_layers - 1) * whole + last)
 
 
-def _theirs(
-    folder: str, pairs: list[tuple[str, str]], batch_pairs: int, max_length: int = MAX_LENGTH
+def theirs(
+    folder: str,
+    pairs: list[tuple[str, str]],
+    batch_pairs: int,
+    max_length: int = MAX_LENGTH,
+    device: str = "cpu",
+    bf16: bool = False,
 ) -> Callable[[], object]:
+    """sentence-transformers' trainer over the pairs once; gives the seconds of training alone."""
     from datasets import Dataset
     from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 
@@ -117,7 +136,7 @@ def _theirs(
         "label": [float(i % 6 == 0) for i in range(len(pairs))],
     }
     with quiet_transformers():
-        model = CrossEncoder(folder, num_labels=1, max_length=max_length, device="cpu")
+        model = CrossEncoder(folder, num_labels=1, max_length=max_length, device=device)
 
     def train() -> float:
         with tempfile.TemporaryDirectory() as output, quiet_transformers():
@@ -128,7 +147,8 @@ def _theirs(
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
-                use_cpu=True,
+                use_cpu=device == "cpu",
+                bf16=bf16,
             )
             trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=Dataset.from_dict(columns))
             start = time.perf_counter()
@@ -155,15 +175,20 @@ def peak_memory(size: str) -> dict[str, Any]:
     return {"pairs": _MEMORY_PAIRS, "tokens": MAX_LENGTH, "rows": found}
 
 
-def _train_full_length(size: str, side: str, sending: Any) -> None:
+def full_length_pairs(n: int) -> list[tuple[str, str]]:
+    """Pairs that fill every token there is."""
     words = " ".join(passage for _, passage in mixed_pairs(40)).split()
     draw = np.random.default_rng(0)
-    starts = draw.integers(len(words) - 600, size=_MEMORY_PAIRS)
-    pairs = [("how does it work", " ".join(words[start : start + 600])) for start in starts]
+    starts = draw.integers(len(words) - 600, size=n)
+    return [("how does it work", " ".join(words[start : start + 600])) for start in starts]
+
+
+def _train_full_length(size: str, side: str, sending: Any) -> None:
+    pairs = full_length_pairs(_MEMORY_PAIRS)
     with tempfile.TemporaryDirectory() as folder:
         save_model(size, Path(folder))
         if side == "ours":
-            _Ours(folder, pairs, "bf16", _MEMORY_PAIRS)()
+            Ours(folder, pairs, "bf16", _MEMORY_PAIRS)()
         else:
-            _theirs(folder, pairs, _MEMORY_PAIRS)()
+            theirs(folder, pairs, _MEMORY_PAIRS)()
     sending.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
