@@ -1,8 +1,8 @@
 """What a starter is worth on a set: python starter/worth.py DATA STARTER SET
 
-Prints one line of JSON: nDCG@10 of dense search, of the starter reranking its top 50 as it is, and of two cross-encoders
-tuned alike on the set's train questions, one from the starter and one from a fresh head; each for dev and test. To speak
-of unseen data the starter must have been trained without the set.
+Prints one line of JSON, nDCG@10 of dense search, of the starter reranking its top 50 as it is, and of two
+cross-encoders tuned alike on the train questions, one from the starter and one from a fresh head; each for dev and
+test. To speak of unseen data the starter must have been trained without the set.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from train import read_set
 
 from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
 from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
@@ -30,7 +31,6 @@ from crosstune.retrieval import Dense
 from crosstune.scoring import TorchScorer, best_device, rerank
 from crosstune.training import TrainingSettings, load_trained, make_loss, train
 from crosstune.types import Collection, Run, Splits
-from train import read_set
 
 _MAX_LENGTH, _DEPTH, _EPOCHS, _BATCH_GROUPS = 256, 50, 2, 8
 
