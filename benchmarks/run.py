@@ -40,7 +40,7 @@ PARTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
         f"GPU training, {MINILM}": lambda: gpu.training(MINILM),
         f"GPU memory of training pairs of 512 tokens, {XLMR}": lambda: gpu.memory(XLMR),
         f"GPU scoring, 100 passages of one query, {XLMR}": lambda: gpu.scoring(XLMR, 100, one_query=True),
-        f"GPU scoring, 10,000 pairs, {XLMR}": lambda: gpu.scoring(XLMR, 10_000, one_query=False),
+        f"GPU scoring, 2,000 pairs, {XLMR}": lambda: gpu.scoring(XLMR, 2_000, one_query=False),
         f"GPU scoring, 10,000 pairs, {MINILM}": lambda: gpu.scoring(MINILM, 10_000, one_query=False),
     },
     "scaling": {
@@ -56,10 +56,12 @@ _DEFAULT = ("scoring", "training")
 def main() -> None:
     """Measure, print, write."""
     chosen = sys.argv[1:] or list(_DEFAULT)
-    path = ROOT / "benchmarks" / "results" / f"{platform.machine()}-{os.cpu_count()}cpu.json"
+    about = machine()
+    gpu_name = f"-{str(about['gpu']).lower().replace(' ', '-')}" if about["gpu"] else ""
+    path = ROOT / "benchmarks" / "results" / f"{platform.machine()}-{os.cpu_count()}cpu{gpu_name}.json"
     path.parent.mkdir(exist_ok=True)
     results = json.loads(path.read_text()) if path.is_file() else {}
-    results["machine"] = machine()
+    results["machine"] = about
     for part in chosen:
         for title, measure in PARTS[part].items():
             results[title] = measure()

@@ -1,6 +1,10 @@
 """What the first stage's tests, where scores are worked out by hand, do not ask of the index."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +41,19 @@ def test_a_tokenizer_that_remembers_gives_the_same_scores():
         for question in ("policy", "What is it?", ""):
             expected = LexicalIndex(texts, english).scores(question)
             assert LexicalIndex(texts, english, cut).scores(question).tolist() == expected.tolist()
+
+
+def test_jax_must_not_take_the_gpus_memory(tmp_path: Path) -> None:
+    """bm25s asks JAX for something when it is imported, and JAX's first act is to reserve most of the GPU."""
+    package = tmp_path / "jax"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "lax.py").write_text(
+        "import os\nprint('reserves:', os.environ.get('XLA_PYTHON_CLIENT_PREALLOCATE', 'most'))\n"
+        "def top_k(scores, k):\n    return scores[:k], scores[:k]\n"
+    )
+    asked = "import crosstune.lexical"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    environment.pop("XLA_PYTHON_CLIENT_PREALLOCATE", None)
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "reserves: false\n"

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+
+# bm25s tries JAX, where it is installed, as soon as it is imported, and JAX would take three quarters of a GPU's memory
+# for good, which training needs.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import bm25s
 import numpy as np
