@@ -1,7 +1,8 @@
 """Training and scoring speed against the field's tools: all sides in one run, same pairs, same threads.
 
 `make bench` prints tables and writes benchmarks/results/<machine>.json. Ratios are what counts; machines differ.
-`python -m benchmarks.run training scoring` runs some of the parts; `gpu` needs a CUDA device.
+`python -m benchmarks.run training scoring` runs some of the parts; `gpu` and `gpu-bulk` need a CUDA
+device.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ PARTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
         f"GPU training, {MINILM}": lambda: gpu.training(MINILM),
         f"GPU memory of training pairs of 512 tokens, {XLMR}": lambda: gpu.memory(XLMR),
         f"GPU scoring, 100 passages of one query, {XLMR}": lambda: gpu.scoring(XLMR, 100, one_query=True),
+    },
+    "gpu-bulk": {
         f"GPU scoring, 2,000 pairs, {XLMR}": lambda: gpu.scoring(XLMR, 2_000, one_query=False),
         f"GPU scoring, 10,000 pairs, {MINILM}": lambda: gpu.scoring(MINILM, 10_000, one_query=False),
     },
