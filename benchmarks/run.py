@@ -18,7 +18,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from benchmarks import gpu
-from benchmarks.scaling import cores, mining_passages, scoring_pairs, training_pairs
+from benchmarks.scaling import cores, graph_search, mining_passages, scoring_pairs, training_pairs
 from benchmarks.scoring import scoring
 from benchmarks.timing import machine
 from benchmarks.training import peak_memory, training
@@ -50,6 +50,7 @@ PARTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
         "all of scoring but the model": scoring_pairs,
         "all of training but the model": training_pairs,
         "dense search and mining": mining_passages,
+        "dense search by a graph": graph_search,
         f"cores, {MINILM}": cores,
     },
 }

@@ -28,12 +28,14 @@ from crosstune.pair_encoding import EncodedPair, PairEncoder
 from crosstune.progress import Progress, silent
 from crosstune.recipes.tune import encode_groups
 from crosstune.retrieval import Dense
+from crosstune.retrieval.stores.vectors import ExactVectors, GraphVectors
 from crosstune.scoring import TorchScorer
 from crosstune.scoring.base import BatchScorer
 from crosstune.types import Collection, Passage, Query
 
 N_PAIRS = (1_000, 10_000, 100_000, 1_000_000)
 N_PASSAGES = (10_000, 100_000, 1_000_000)
+N_GRAPH = (10_000, 100_000, 300_000)
 _N_QUERIES, _DEPTH, _DIMENSIONS, _CLUSTERS = 1_000, 100, 384, 1_000
 _MAX_LENGTH, _N_NEGATIVES = 256, 5
 _PASSAGES_TO_TRAIN_ON, _PAIRS_ON_CORES = 10_000, 200
@@ -52,6 +54,25 @@ def training_pairs() -> dict[str, Any]:
 def mining_passages() -> dict[str, Any]:
     """Exact dense search and mining of five negatives for 1,000 questions."""
     return _growing("passages", N_PASSAGES, _mine_among)
+
+
+def graph_search() -> dict[str, Any]:
+    """The same search by usearch's graph, as `--retriever FOLDER` asks it: building it costs far more than searching.
+
+    Beside it how many questions exact search answers in the time that building takes, from which on a graph pays.
+    """
+    rows = {}
+    for n in N_GRAPH:
+        (build, graph, recall), exact = _measured(_by_graph, n), _measured(_exactly, n)
+        pays = build / max(1e-9, (exact[0] - graph) / _N_QUERIES)
+        rows[f"{n:,} passages"] = {
+            "build_s": round(build, 2),
+            "graph_s": round(graph, 2),
+            "exact_s": round(exact[0], 2),
+            "recall@100": round(recall, 4),
+            "pays_from_questions": round(pays) if exact[0] > graph else None,
+        }
+    return {"questions": _N_QUERIES, "rows": rows}
 
 
 def cores() -> dict[str, Any]:
@@ -111,6 +132,37 @@ def _in_process(work: Callable[[], float]) -> dict[str, float]:
     seconds, before, peak = receiving.recv()
     process.join()
     return {"seconds": round(seconds, 2), "mib_before": before, "mib_peak": peak}
+
+
+def _measured(work: Callable[[int], tuple[float, ...]], n: int) -> tuple[float, ...]:
+    """What `work` gives in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(work, (n,))
+
+
+def _exactly(n: int) -> tuple[float]:
+    collection = _collection(n, _N_QUERIES)
+    dense = Dense(collection.passages, _Drawn())
+    start = time.perf_counter()
+    dense.retrieve(list(collection.queries.values()), _DEPTH)
+    return (time.perf_counter() - start,)
+
+
+def _by_graph(n: int) -> tuple[float, float, float]:
+    """Seconds of building, seconds of asking, and the share of the exact nearest that it finds."""
+    passages, queries = _Drawn().embed_passages([""] * n), _Drawn().embed_queries([""] * _N_QUERIES)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        graph = GraphVectors(Path(folder) / "graph", np.arange(n), _DIMENSIONS, lambda keys: passages[list(keys)])
+        build = time.perf_counter() - start
+        start = time.perf_counter()
+        found = [graph.nearest(query, _DEPTH, None)[0] for query in queries]
+        seconds = time.perf_counter() - start
+    exact = ExactVectors(passages)
+    some = range(0, _N_QUERIES, 10)
+    hits = [len(np.intersect1d(found[i], exact.nearest(queries[i], _DEPTH, None)[0])) for i in some]
+    return build, seconds, float(np.mean(hits)) / _DEPTH
 
 
 def _run(work: Callable[[], float], sending: Any) -> None:
