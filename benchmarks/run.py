@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -61,8 +62,8 @@ def main() -> None:
     """Measure, print, write."""
     chosen = sys.argv[1:] or list(_DEFAULT)
     about = machine()
-    gpu_name = f"-{str(about['gpu']).lower().replace(' ', '-')}" if about["gpu"] else ""
-    path = ROOT / "benchmarks" / "results" / f"{platform.machine()}-{os.cpu_count()}cpu{gpu_name}.json"
+    name = re.sub(r"[^a-z0-9]+", "-", str(about["gpu"] or about["processor"]).lower()).strip("-")
+    path = ROOT / "benchmarks" / "results" / f"{platform.machine()}-{os.cpu_count()}cpu-{name}.json"
     path.parent.mkdir(exist_ok=True)
     results = json.loads(path.read_text()) if path.is_file() else {}
     results["machine"] = about
