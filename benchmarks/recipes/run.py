@@ -3,7 +3,8 @@
 SIDE is "crosstune" or a key of `RIVALS`; DATA a file or BEIR folder. Rankings of the test questions go to
 benchmarks/results/recipes/<set>/<side>-<seed>.trec.gz with the judgments beside them, so that statistics can be redone;
 `python -m benchmarks.recipes.compare` makes the tables. The time is for training alone on the rivals' side and for the
-whole run, judging included, on ours.
+whole run, judging included, on ours; runs.jsonl tells what each took in all, from reading to ranking, so that ours can
+be given as much.
 """
 
 from __future__ import annotations
@@ -56,7 +57,6 @@ def main() -> None:
             test, collection = prepared.splits.test, prepared.collection
             groups = {query_id: prepared.splits.groups[query_id] for query_id in test}
             _write_judgments({q: collection.qrels[q] for q in test}, groups, target, settings)
-            start = time.monotonic()
             run = RIVALS[options.side](prepared, 60 * options.minutes, temporary)
             _write(run, options.side, target, settings.seed)
     note = {"side": options.side, "seed": options.seed, "minutes": options.minutes, "base": options.base}

@@ -9,7 +9,7 @@ import torch
 from crosstune.bi_encoder import load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.recipes import retriever
-from crosstune.recipes.retriever import DevQuality, _Examples, average_weights, seconds_afterwards
+from crosstune.recipes.retriever import DevQuality, _Examples, _n_dev, average_weights, seconds_afterwards
 from crosstune.types import Candidate, Collection, Passage, Query, Run, ScoreKind, Splits
 
 
@@ -62,16 +62,35 @@ def test_questions_are_contrasted_where_most_answers_are_protected():
     assert not _Examples(prepared_of(collection, train=("q1", "q2"), test=("q3",))).rival_questions
 
 
+def memory(**known):
+    """A run folder's memory."""
+    return SimpleNamespace(values=known, recall=known.get, remember=lambda **values: known.update(values))
+
+
 def test_seconds_afterwards_by_hand(corpus):
     prepared = prepared_of(corpus, dev=tuple(corpus.queries))
     prepared.embedding_s = lambda: 10.0
     # Eight questions with 20 candidates each are more than the 20 passages: all of them twice, then once more.
     assert (len(corpus.queries), len(corpus.passages)) == (8, 20)
-    assert seconds_afterwards(prepared) == 30.0
+    folder = memory()
+    assert seconds_afterwards(prepared, 1e6, folder) == 30.0
+    prepared.embedding_s = None  # it is not measured again
+    assert folder.values == {"embedding_s": 10.0}
+    assert seconds_afterwards(prepared, 1e6, folder) == 30.0
     one = prepared_of(corpus, dev=tuple(corpus.queries)[:1])
-    one.embedding_s = lambda: 10.0
     one.collection = SimpleNamespace(passages=range(200))
-    assert seconds_afterwards(one) == pytest.approx(10 * (1 + 2 * 20 / 200))
+    assert seconds_afterwards(one, 1e6, memory(embedding_s=10.0)) == pytest.approx(10 * (1 + 2 * 20 / 200))
+
+
+@pytest.mark.parametrize(("budget_s", "n_dev"), [(10_000, 100), (600, 60), (1, 20)])
+def test_dear_candidates_are_embedded_for_fewer_dev_questions(budget_s, n_dev):
+    # 1,000 passages in 25 s: 20 candidates, twice, are 1 s a question, and a tenth of the budget may be spent.
+    prepared = SimpleNamespace(
+        collection=SimpleNamespace(passages=range(1000)), splits=SimpleNamespace(dev=tuple(range(150)))
+    )
+    assert _n_dev(prepared, budget_s, memory(embedding_s=25.0)) == n_dev
+    prepared.splits.dev = (1, 2, 3)
+    assert _n_dev(prepared, budget_s, memory(embedding_s=25.0)) == 3
 
 
 def test_averaged_weights_by_hand():
@@ -98,28 +117,29 @@ def test_dev_quality_is_that_of_the_candidates_ordered_by_cosine(corpus, bare_be
         rank = 1 + int((row > row[right]).sum())
         # Two relevant passages of relevance 2 and 1, the second of them never a candidate.
         expected.append(2 / np.log2(rank + 1) / (2 + 1 / np.log2(3)))
-    assert DevQuality(prepared_of(corpus, dev=dev))(model) == pytest.approx(np.mean(expected), abs=1e-6)
+    quality = DevQuality(prepared_of(corpus, dev=dev), "fp32", len(dev))
+    assert quality(model) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize(("tuned", "half", "share"), [(0.8, 0.7, 1.0), (0.7, 0.8, 0.5), (0.7, 0.7, 0.5)])
 def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, half, share):
     qualities = iter([tuned, half])
-    monkeypatch.setattr(retriever, "DevQuality", lambda prepared, precision: lambda model: next(qualities))
-    remembered = {}
-    folder = SimpleNamespace(
-        training=tmp_path, recall=remembered.get, remember=lambda **values: remembered.update(values)
-    )
+    monkeypatch.setattr(retriever, "DevQuality", lambda prepared, precision, n_dev: lambda model: next(qualities))
+    folder = memory(embedding_s=1.0)
+    folder.training = tmp_path
     moved = tmp_path / "tuned"
     model = load_bi_encoder(resolve(str(bare_bert)), "cpu")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
     model.save_pretrained(str(moved))
-    prepared = SimpleNamespace(embedder=resolve(str(bare_bert)))
-    found, path = retriever._average(prepared, moved, folder)
+    prepared = SimpleNamespace(
+        embedder=resolve(str(bare_bert)), splits=SimpleNamespace(dev=("q1",)), collection=SimpleNamespace(passages="p")
+    )
+    found, path = retriever._average(prepared, moved, 600.0, folder)
     assert found == share
     base, kept = (load_bi_encoder(resolve(str(p)), "cpu").state_dict() for p in (bare_bert, path))
     name = next(name for name in base if name.endswith("word_embeddings.weight"))
     torch.testing.assert_close(kept[name], base[name] + share)
     # A continued run decides nothing anew.
-    assert retriever._average(prepared, moved, folder) == (share, path)
+    assert retriever._average(prepared, moved, 600.0, folder) == (share, path)

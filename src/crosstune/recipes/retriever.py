@@ -49,7 +49,10 @@ _TEXTS_TO_TIME = 32
 # Shares of the tuned weights that are tried on dev beside all of them, each times the one before: averaging goes on
 # from the model as it is.
 _SHARES = (0.5,)
-_N_DEV, _DEV_DEPTH = 100, 20
+_N_CHECKS = 1 + len(_SHARES)
+_MOST_DEV, _LEAST_DEV, _DEV_DEPTH = 100, 20, 20
+# Of the whole budget that may go into embedding dev candidates for the shares: beyond it fewer questions are asked.
+_MOST_FOR_SHARES = 0.1
 _RIVALS_NOTE = (
     "Most answers to train questions answer dev or test questions, too, so that they may not be anybody's negative: "
     "the first stage learnt to tell an answer from the other questions instead."
@@ -123,7 +126,7 @@ def tune_first_stage(
         )  # fmt: skip
         if result.resumed_from:
             say(f"Training of the first stage continued from step {result.resumed_from}.")
-        share, path = _average(prepared, result.model_path, folder)
+        share, path = _average(prepared, result.model_path, settings.budget_s, folder)
     resolved = {"plan": asdict(plan), "training": asdict(training), "tuned_share": share}
     notes = (
         f"The first stage's bi-encoder ({prepared.embedder.name}) was tuned on {plan.n_examples:,} question-answer "
@@ -134,7 +137,7 @@ def tune_first_stage(
     return _ranked(prepared, path, resolved, notes, settings, folder, progress, say)
 
 
-def _average(prepared: Prepared, tuned: Path, folder: RunFolder) -> tuple[float, Path]:
+def _average(prepared: Prepared, tuned: Path, budget_s: float, folder: RunFolder) -> tuple[float, Path]:
     """The share of the tuned weights that ranks dev best, and the folder of the model.
 
     Half way back to the untuned weights often ranks as well and forgets less (Wortsman et al., "Robust fine-tuning of
@@ -145,7 +148,8 @@ def _average(prepared: Prepared, tuned: Path, folder: RunFolder) -> tuple[float,
     remembered = folder.recall("tuned_share")
     if remembered is None:
         model = load_bi_encoder(resolve(str(tuned)), best_device().type)
-        quality = DevQuality(prepared, folder.recall("embedder_precision") or "fp32")
+        n_dev = _n_dev(prepared, budget_s, folder)
+        quality = DevQuality(prepared, folder.recall("embedder_precision") or "fp32", n_dev)
         scores = {1.0: quality(model)}
         for share in _SHARES:
             average_weights(model, load_bi_encoder(prepared.embedder, best_device().type), share)
@@ -167,12 +171,27 @@ def average_weights(model: Any, other: Any, share: float) -> None:
             own.mul_(share).add_(foreign, alpha=1 - share)
 
 
-def seconds_afterwards(prepared: Prepared) -> float:
+def seconds_afterwards(prepared: Prepared, budget_s: float, folder: RunFolder) -> float:
     """Expected seconds of embedding after the training: the dev candidates for each share, then the corpus."""
-    n_checked = min(_N_DEV, len(prepared.splits.dev)) * _DEV_DEPTH
-    n_checks = 1 + len(_SHARES)
-    share = min(1.0, n_checked / len(prepared.collection.passages))
-    return prepared.embedding_s() * (1 + n_checks * share)
+    n_candidates = _n_dev(prepared, budget_s, folder) * _DEV_DEPTH
+    share = min(1.0, n_candidates / len(prepared.collection.passages))
+    return _embedding_s(prepared, folder) * (1 + _N_CHECKS * share)
+
+
+def _n_dev(prepared: Prepared, budget_s: float, folder: RunFolder) -> int:
+    """How many dev questions the shares are tried on."""
+    one_s = _N_CHECKS * _DEV_DEPTH * _embedding_s(prepared, folder) / len(prepared.collection.passages)
+    n = int(min(_MOST_DEV, max(_LEAST_DEV, _MOST_FOR_SHARES * budget_s / one_s)))
+    return min(n, len(prepared.splits.dev))
+
+
+def _embedding_s(prepared: Prepared, folder: RunFolder) -> float:
+    """Expected seconds for embedding the corpus, measured once a run."""
+    remembered = folder.recall("embedding_s")
+    if remembered is None:
+        remembered = max(1e-3, prepared.embedding_s())
+        folder.remember(embedding_s=remembered)
+    return float(remembered)
 
 
 class DevQuality:
@@ -181,13 +200,13 @@ class DevQuality:
     Args:
         prepared: Splits, texts and candidates.
         precision: To embed with, where the model's pass is ours.
+        n_dev: Questions.
     """
 
-    def __init__(self, prepared: Prepared, precision: str = "fp32") -> None:
+    def __init__(self, prepared: Prepared, precision: str, n_dev: int) -> None:
         self._precision = precision
         random = np.random.default_rng(prepared.splits.seed or 0)
-        dev = np.array(prepared.splits.dev)
-        query_ids = sorted(random.choice(dev, size=min(_N_DEV, len(dev)), replace=False).tolist())
+        query_ids = sorted(random.choice(np.array(prepared.splits.dev), size=n_dev, replace=False).tolist())
         self._run = top_of(prepared.candidates, query_ids, _DEV_DEPTH)
         self._collection = prepared.collection
 

@@ -129,7 +129,7 @@ class _Stages:
         if stages == "auto" and self._prepared.similarity is None:
             self._explain("The embedder cannot read this language, so the first stage was not tuned.", notes)
             return None
-        return seconds_afterwards(self._prepared)
+        return seconds_afterwards(self._prepared, self._settings.budget_s, self._folder)
 
     def _reader(self, n_runs: int) -> _Reader:
         """The cross-encoder, and how fast it is over the candidates of so many first stages."""
