@@ -41,9 +41,10 @@ def test_rank_correlation_by_hand():
     assert parity.reasons == ("rank correlation 0.7500 is below 0.98",)
 
 
-def test_the_mean_may_fall_by_half_a_point():
-    assert compared(TORCH, interval=told(-0.005, -0.01, 0.0)).passed
-    refused = compared(TORCH, interval=told(-0.0051, -0.01, 0.0))
+def test_the_mean_may_fall_by_half_a_point_or_by_chance():
+    assert compared(TORCH, interval=told(-0.005, -0.01, -0.001)).passed
+    assert compared(TORCH, interval=told(-0.0051, -0.01, 0.0)).passed
+    refused = compared(TORCH, interval=told(-0.0051, -0.01, -0.001))
     assert refused.reasons == ("nDCG@10 falls by 0.0051, more than 0.005",)
 
 
