@@ -21,7 +21,7 @@ from benchmarks.timing import alternate, table
 from benchmarks.workload import MAX_LENGTH, MINILM, ROOT, XLMR, mixed_pairs, save_model
 from crosstune.artefacts import usable_artefacts
 from crosstune.bundle import load_bundle
-from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker
+from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
 from crosstune.export import ParityError, quantize_openvino, to_onnx, to_openvino
 from crosstune.pair_encoding import PairEncoder
 from crosstune.recipes.export import export_model
@@ -76,8 +76,10 @@ def _timed(name: str, side: Side, pairs: list[tuple[str, str]], logits: dict[str
 
 def tuned_folder() -> Path:
     """Model folder of our example, tuned once and exported through the parity gate; kept in benchmarks/.cache."""
-    run = CACHE / "helpdesk"
-    tune(EXAMPLE, run, TuneSettings(budget_s=240))
+    settings = TuneSettings(budget_s=240)
+    # By its base, which a run cannot change.
+    run = CACHE / f"helpdesk-{resolve(settings.base).revision[-8:]}"
+    tune(EXAMPLE, run, settings)
     model = run / "model"
     there = {artefact.name for artefact in usable_artefacts(model)}
     for target, int8, name in (
