@@ -24,7 +24,6 @@ import numpy as np
 from benchmarks.timing import machine
 from benchmarks.workload import ROOT
 from crosstune.checkpoints import load_reranker, resolve
-from crosstune.data import near_duplicate_passages
 from crosstune.evaluation import HEADLINE, compare, estimate, per_query
 from crosstune.mining import MiningSettings, mine
 from crosstune.pair_encoding import PairEncoder
@@ -86,7 +85,7 @@ def _pairs(prepared: Prepared, n: int) -> Labelled:
     mined = mine(
         collection, prepared.mining_run, splits.train,
         protected_passage_ids={p for q in splits.dev + splits.test for p in collection.relevant(q)},
-        near_duplicates=near_duplicate_passages(collection), similarity=prepared.similarity,
+        near_duplicates=prepared.near_duplicates(), similarity=prepared.similarity,
         settings=MiningSettings(n_negatives=_N_NEGATIVES, seed=0),
     )  # fmt: skip
     found = [

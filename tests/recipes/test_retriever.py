@@ -8,6 +8,7 @@ import torch
 
 from crosstune.bi_encoder import load_bi_encoder
 from crosstune.checkpoints import resolve
+from crosstune.data import near_duplicate_passages
 from crosstune.recipes import retriever
 from crosstune.recipes.retriever import DevQuality, _Examples, _n_dev, average_weights, seconds_afterwards
 from crosstune.types import Candidate, Collection, Passage, Query, Run, ScoreKind, Splits
@@ -25,7 +26,10 @@ def prepared_of(corpus, **splits):
         },
     )
     return SimpleNamespace(
-        collection=corpus, splits=Splits(**ids, groups={q: q for q in corpus.queries}, seed=0), candidates=run
+        collection=corpus,
+        splits=Splits(**ids, groups={q: q for q in corpus.queries}, seed=0),
+        candidates=run,
+        near_duplicates=lambda: near_duplicate_passages(corpus),
     )
 
 

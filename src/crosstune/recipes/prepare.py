@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from crosstune.data import (
     LoadedData,
     check_leaks,
     load,
+    near_duplicate_passages,
     split,
     splits_from_user,
     write_qrels,
@@ -84,6 +85,7 @@ class Prepared:
         chosen: Name of the first stage whose candidates are reranked, chosen without looking at test.
         mining_run: The chosen first stage's deeper ranking of the train questions.
         embedding_s: Measures the expected seconds for embedding all passages anew.
+        near_duplicates: Finds each passage's near-duplicates, once for whoever asks.
         stopwatch: Started when the run began.
         notes: What the reader must know about the data.
     """
@@ -97,6 +99,7 @@ class Prepared:
     chosen: str
     mining_run: Run
     embedding_s: Callable[[], float]
+    near_duplicates: Callable[[], Mapping[str, frozenset[str]]]
     stopwatch: Stopwatch
     notes: tuple[str, ...]
 
@@ -191,6 +194,7 @@ def first_stages(
         chosen=chosen,
         mining_run=mining_run,
         embedding_s=partial(_embedding_s, bi_encoder, collection),
+        near_duplicates=cache(partial(near_duplicate_passages, collection)),
         stopwatch=stopwatch,
         notes=notes,
     )

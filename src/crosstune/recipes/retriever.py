@@ -19,7 +19,6 @@ from crosstune.bi_encoder import (
     without_dropout,
 )
 from crosstune.checkpoints import Checkpoint, quiet_transformers, resolve
-from crosstune.data import near_duplicate_passages
 from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.progress import Progress
 from crosstune.recipes.prepare import (
@@ -269,7 +268,7 @@ class _Examples:
 
     def __init__(self, prepared: Prepared) -> None:
         collection, splits = prepared.collection, prepared.splits
-        duplicates = near_duplicate_passages(collection)
+        duplicates = prepared.near_duplicates()
         pairs = [(query_id, pid) for query_id in splits.train for pid in sorted(collection.relevant(query_id))]
         query_ids, passage_ids = (list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1))
         query = {query_id: place for place, query_id in enumerate(query_ids)}

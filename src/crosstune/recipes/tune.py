@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from crosstune.checkpoints import Checkpoint, CheckpointKind
-from crosstune.data import near_duplicate_passages
 from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
 from crosstune.pair_encoding import PairEncoder
@@ -293,7 +292,7 @@ def _mine(
         run,
         splits.train,
         protected_passage_ids={pid for query_id in splits.dev + splits.test for pid in collection.relevant(query_id)},
-        near_duplicates=near_duplicate_passages(collection),
+        near_duplicates=prepared.near_duplicates(),
         similarity=prepared.similarity,
         settings=MiningSettings(n_negatives=chosen.n_negatives, seed=settings.seed),
         progress=progress,
