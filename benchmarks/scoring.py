@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,7 @@ def scoring(size: str, n_pairs: int, one_query: bool) -> dict[str, Any]:
             save_model(size, folder)
         sides = _library(folder) | ({} if bulk else _other_library(folder, size)) | _ours(folder, size)
         if bulk:
-            sides = {name: side for name, side in sides.items() if "ONNX" not in name and "onnx" not in name}
+            sides = {name: side for name, side in sides.items() if not re.search("ONNX|onnx|crosstune.*fp32", name)}
         logits: dict[str, Any] = {}
         timed = {name: partial(_timed, name, side, pairs, logits) for name, side in sides.items()}
         n_rounds, n_warmup = (1, 0) if bulk else (_ROUNDS[size], int(size == MINILM))
