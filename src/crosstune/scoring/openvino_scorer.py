@@ -18,6 +18,8 @@ from crosstune.scoring.base import BatchScorer, check_inputs, n_processors
 from crosstune.team import team_of
 
 _NO_HINTS: Mapping[str, str] = MappingProxyType({})
+# Numbers of 8 bits in a row of its tiles.
+_AMX_INPUTS = 64
 
 
 class OpenVinoScorer(BatchScorer):
@@ -41,17 +43,22 @@ class OpenVinoScorer(BatchScorer):
     ) -> None:
         super().__init__(encoder, precision, team=team_of(n_processors()))
         core = import_openvino("scoring with OpenVINO").Core()
+        try:
+            model = core.read_model(str(graph))
+        except RuntimeError as error:
+            raise _unreadable(graph, error) from error
         # Left to itself the plugin computes in bf16 whatever the file holds. Beside int8 products that is wanted.
-        inner = "bf16" if precision != "fp32" and computes_in_bf16() else "f32"
+        in_bf16 = precision != "fp32" and computes_in_bf16() and not (precision == "int8" and _is_narrow(model))
+        inner = "bf16" if in_bf16 else "f32"
         properties = {
             "NUM_STREAMS": self._team.size,
             "INFERENCE_NUM_THREADS": n_processors(),
             "INFERENCE_PRECISION_HINT": inner,
         }
         try:
-            compiled = core.compile_model(str(graph), "CPU", {**properties, **hints})
+            compiled = core.compile_model(model, "CPU", {**properties, **hints})
         except RuntimeError as error:
-            raise BundleError(f"{graph} cannot be loaded ({error}); export it again") from error
+            raise _unreadable(graph, error) from error
         self._names = check_inputs(graph, [port.any_name for port in compiled.inputs], encoder)
         # A busy request refuses a second thread.
         self._free: SimpleQueue[Any] = SimpleQueue()
@@ -66,6 +73,26 @@ class OpenVinoScorer(BatchScorer):
             return np.array(found[0], np.float64)  # (batch,)
         finally:
             self._free.put(request)
+
+
+def _unreadable(graph: Path, error: RuntimeError) -> BundleError:
+    return BundleError(f"{graph} cannot be loaded ({error}); export it again")
+
+
+def _is_narrow(model: Any) -> bool:
+    """Whether a product with weights has fewer inputs than AMX takes at once.
+
+    There OpenVINO 2026.4 gives nonsense when weights are in 8 bits and it computes in bf16.
+    """
+    for operation in model.get_ops():
+        if operation.get_type_name() != "MatMul":
+            continue
+        shape = operation.input_value(1).get_partial_shape()
+        if shape.is_static and len(shape) == 2:
+            n_inputs = shape[1 if operation.get_attributes()["transpose_b"] else 0].get_length()
+            if n_inputs < _AMX_INPUTS:
+                return True
+    return False
 
 
 def computes_in_bf16() -> bool:
