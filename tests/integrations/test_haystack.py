@@ -120,8 +120,14 @@ class TestSaving:
             Pipeline.loads(text)
 
 
+# Kept: a store waits for its threads when it is collected, and where that happens while a new thread begins, as the
+# garbage collector likes, Python 3.11 waits for ever.
+STORES = []
+
+
 def pipeline(model):
     store = InMemoryDocumentStore()
+    STORES.append(store)
     store.write_documents(documents())
     made = Pipeline()
     made.add_component("retriever", InMemoryBM25Retriever(store, top_k=4))
