@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
-from benchmarks.timing import alternate, table
+from benchmarks.timing import add_agreement, alternate, table
 from benchmarks.training import Ours, full_length_pairs, theirs
 from benchmarks.workload import MAX_LENGTH, mixed_pairs, save_model
 from crosstune.checkpoints import load_reranker, resolve
@@ -100,8 +99,7 @@ def scoring(size: str, n_pairs: int, one_query: bool) -> dict[str, Any]:
         }
         rows = table(alternate(sides, _ROUNDS), n_pairs, _DEFAULTS)
         logits = {name: np.asarray(side(), np.float64) for name, side in sides.items()}
-    for name, row in rows.items():
-        row["largest_logit_difference"] = float(np.abs(logits[name] - logits[_DEFAULTS]).max())
-        row["rank_correlation"] = round(float(spearmanr(logits[name], logits[_DEFAULTS]).statistic), 5)
+    add_agreement(rows, logits, _DEFAULTS)
+    for row in rows.values():
         row["milliseconds"] = round(1e3 * math.fsum(row["seconds"]) / len(row["seconds"]), 1)
     return {"pairs": n_pairs, "one_query": one_query, "rows": rows}

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
-from benchmarks.timing import alternate, table
+from benchmarks.timing import add_agreement, alternate, table
 from benchmarks.workload import MAX_LENGTH, MINILM, ROOT, XLMR, mixed_pairs, save_model
 from crosstune.artefacts import usable_artefacts
 from crosstune.bundle import load_bundle
@@ -63,9 +62,7 @@ def scoring(size: str, n_pairs: int, one_query: bool) -> dict[str, Any]:
         for side in sides.values():
             if isinstance(side, OtherLibrary):
                 side.close()
-    for name, row in rows.items():
-        row["largest_logit_difference"] = float(np.abs(logits[name] - logits[REFERENCE]).max())
-        row["rank_correlation"] = round(float(spearmanr(logits[name], logits[REFERENCE]).statistic), 5)
+    add_agreement(rows, logits, REFERENCE)
     return {"pairs": n_pairs, "one_query": one_query, "rows": rows}
 
 

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from crosstune.scoring import n_processors, processor_name
 
@@ -43,6 +46,15 @@ def table(seconds: Mapping[str, list[float]], n_pairs: int, reference: str) -> d
         }
         for name, values in seconds.items()
     }
+
+
+def add_agreement(
+    rows: Mapping[str, dict[str, Any]], logits: Mapping[str, NDArray[np.float64]], reference: str
+) -> None:
+    """Add to each row how far its logits are from the reference's, and how alike both order the pairs."""
+    for name, row in rows.items():
+        row["largest_logit_difference"] = float(np.abs(logits[name] - logits[reference]).max())
+        row["rank_correlation"] = round(float(spearmanr(logits[name], logits[reference]).statistic), 5)
 
 
 def matrix_flops(precision: str, width: int, device: str = "cpu") -> float:

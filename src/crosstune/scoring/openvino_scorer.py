@@ -45,20 +45,16 @@ class OpenVinoScorer(BatchScorer):
         core = import_openvino("scoring with OpenVINO").Core()
         try:
             model = core.read_model(str(graph))
-        except RuntimeError as error:
-            raise _unreadable(graph, error) from error
-        # Left to itself the plugin computes in bf16 whatever the file holds. Beside int8 products that is wanted.
-        in_bf16 = precision != "fp32" and computes_in_bf16() and not (precision == "int8" and _is_narrow(model))
-        inner = "bf16" if in_bf16 else "f32"
-        properties = {
-            "NUM_STREAMS": self._team.size,
-            "INFERENCE_NUM_THREADS": n_processors(),
-            "INFERENCE_PRECISION_HINT": inner,
-        }
-        try:
+            # Left to itself the plugin computes in bf16 whatever the file holds. Beside int8 products that is wanted.
+            in_bf16 = precision != "fp32" and computes_in_bf16() and not (precision == "int8" and _is_narrow(model))
+            properties = {
+                "NUM_STREAMS": self._team.size,
+                "INFERENCE_NUM_THREADS": n_processors(),
+                "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
+            }
             compiled = core.compile_model(model, "CPU", {**properties, **hints})
         except RuntimeError as error:
-            raise _unreadable(graph, error) from error
+            raise BundleError(f"{graph} cannot be loaded ({error}); export it again") from error
         self._names = check_inputs(graph, [port.any_name for port in compiled.inputs], encoder)
         # A busy request refuses a second thread.
         self._free: SimpleQueue[Any] = SimpleQueue()
@@ -73,10 +69,6 @@ class OpenVinoScorer(BatchScorer):
             return np.array(found[0], np.float64)  # (batch,)
         finally:
             self._free.put(request)
-
-
-def _unreadable(graph: Path, error: RuntimeError) -> BundleError:
-    return BundleError(f"{graph} cannot be loaded ({error}); export it again")
 
 
 def _is_narrow(model: Any) -> bool:
