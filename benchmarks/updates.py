@@ -28,8 +28,8 @@ from crosstune.evaluation import HEADLINE, compare, estimate, per_query
 from crosstune.mining import MiningSettings, mine
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import silent
-from crosstune.recipes.choose import score_run
 from crosstune.recipes.prepare import Prepared, Stopwatch, first_stages, read, split_questions, top_of
+from crosstune.recipes.reading import score_run
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import TorchScorer, rerank

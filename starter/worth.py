@@ -24,8 +24,8 @@ from crosstune.evaluation import HEADLINE, estimate, headline_mean, per_query
 from crosstune.mining import MiningSettings, mine
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import silent
-from crosstune.recipes.choose import score_run
 from crosstune.recipes.prepare import queries_of
+from crosstune.recipes.reading import score_run
 from crosstune.recipes.tune import encode_groups, learning_rate
 from crosstune.retrieval import Dense
 from crosstune.scoring import TorchScorer, best_device, rerank

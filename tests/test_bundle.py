@@ -12,7 +12,7 @@ from crosstune.bundle import BI_ENCODER, MANIFEST, ModelBundle, load_bundle, sav
 from crosstune.checkpoints import resolve
 from crosstune.errors import BundleError
 from crosstune.scoring import Reranker, TorchScorer
-from crosstune.types import Calibration, Fusion, Part, ScoreKind
+from crosstune.types import Calibration, Fusion, Part, Reading, ScoreKind
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert")
 MAX_LENGTH = 60
@@ -117,6 +117,12 @@ class TestRoundTrip:
         loaded, unscaled = load(bert), replace(FUSION, calibration=None)
         save_bundle(manifest(tmp_path / "model", fusion=unscaled), (loaded.model, loaded.tokenizer))
         assert load_bundle(tmp_path / "model").fusion == unscaled
+
+    @pytest.mark.parametrize("weights", [{}, {Part.BI_ENCODER: 9.0, Part.LEXICAL: 0.5}])
+    def test_what_the_cross_encoder_reads(self, load, bert, tmp_path, weights):
+        loaded, reading = load(bert), replace(FUSION, reading=Reading(20, weights))
+        save_bundle(manifest(tmp_path / "model", fusion=reading), (loaded.model, loaded.tokenizer))
+        assert load_bundle(tmp_path / "model").fusion == reading
 
     def test_without_fusion(self, load, bert, tmp_path):
         loaded = load(bert)
@@ -223,7 +229,13 @@ class TestReplacing:
 
 
 CALIBRATION = {"temperature": 1.0, "bias": 0.0, "threshold": 0.5, "precision": 0.0, "recall": 0.0, "n": 0}
-OF_FUSION = {"first_stage": "bm25", "weights": {"lexical": 1.0}, "language": "en", "calibration": CALIBRATION}
+OF_FUSION = {
+    "first_stage": "bm25",
+    "weights": {"lexical": 1.0},
+    "language": "en",
+    "calibration": CALIBRATION,
+    "reading": None,
+}
 
 
 class TestDamage:
@@ -239,16 +251,16 @@ class TestDamage:
         with pytest.raises(BundleError, match=r"crosstune\.json is not there"):
             load_bundle(bert)
 
-    @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2', b"\xff\xfe"])
+    @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 3', b"\xff\xfe"])
     def test_not_json(self, saved, content):
         (saved / MANIFEST).write_bytes(content)
         with pytest.raises(BundleError, match="not valid JSON"):
             load_bundle(saved)
 
-    @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format": 1}', '{"format": "2"}'])
+    @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format": 2}', '{"format": "3"}'])
     def test_another_format(self, saved, content):
         (saved / MANIFEST).write_text(content)
-        with pytest.raises(BundleError, match="reads format 2"):
+        with pytest.raises(BundleError, match="reads format 3"):
             load_bundle(saved)
 
     @pytest.mark.parametrize(
@@ -281,6 +293,13 @@ class TestDamage:
             {"weights": {}},
             {"not_a_field": 1},
             {"calibration": CALIBRATION | {"temperature": -1.0}},
+            {"reading": {"n": 20}},
+            {"reading": 20},
+            {"reading": {"n": 0, "weights": {}}},
+            {"reading": {"n": "20", "weights": {}}},
+            {"reading": {"n": 20, "weights": {"lexical": -1.0}}},
+            {"reading": {"n": 20, "weights": {"cross_encoder": 1.0}}},
+            {"reading": {"n": 20, "weights": {}, "not_a_field": 1}},
         ],
     )
     def test_a_wrong_field_of_the_fusion(self, saved, changes):

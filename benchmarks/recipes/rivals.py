@@ -30,8 +30,8 @@ from transformers import TrainerCallback
 from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
 from crosstune.progress import silent
-from crosstune.recipes.choose import score_run
 from crosstune.recipes.prepare import Prepared, queries_of, select
+from crosstune.recipes.reading import score_run
 from crosstune.retrieval import Dense
 from crosstune.scoring import TorchScorer, rerank
 from crosstune.types import Run

@@ -18,10 +18,10 @@ from typing import Any
 from crosstune.artefacts import usable_artefacts
 from crosstune.checkpoints import quiet_transformers
 from crosstune.errors import BundleError
-from crosstune.types import Calibration, Fusion, Part, ScoreKind
+from crosstune.types import Calibration, Fusion, Part, Reading, ScoreKind
 
 MANIFEST = "crosstune.json"
-_FORMAT = 2
+_FORMAT = 3
 BI_ENCODER = "bi-encoder"
 
 
@@ -147,8 +147,14 @@ def _to_json(bundle: ModelBundle) -> dict[str, Any]:
     content = asdict(bundle)
     del content["path"]
     if bundle.fusion is not None:
-        content["fusion"]["weights"] = {part.value: weight for part, weight in bundle.fusion.weights.items()}
+        content["fusion"]["weights"] = _by_name(bundle.fusion.weights)
+        if bundle.fusion.reading is not None:
+            content["fusion"]["reading"]["weights"] = _by_name(bundle.fusion.reading.weights)
     return {"format": _FORMAT, **content, "score_kind": bundle.score_kind.value}
+
+
+def _by_name(weights: Mapping[Part, float]) -> dict[str, float]:
+    return {part.value: weight for part, weight in weights.items()}
 
 
 def _from_json(content: dict[str, Any], folder: Path) -> ModelBundle:
@@ -170,8 +176,27 @@ def _calibration(content: dict[str, Any]) -> Calibration:
 
 
 def _fusion(content: dict[str, Any]) -> Fusion:
-    weights = {Part(name): weight for name, weight in content["weights"].items()}
-    if not weights or not all(weight > 0 and math.isfinite(weight) for weight in weights.values()):
-        raise ValueError(f"fusion weights {content['weights']}")
-    found = content["calibration"]
-    return Fusion(**content | {"weights": weights, "calibration": None if found is None else _calibration(found)})
+    weights = _weights(content["weights"])
+    if not weights:
+        raise ValueError("fusion without weights")
+    scale, reading = content["calibration"], content["reading"]
+    read = {
+        "weights": weights,
+        "calibration": None if scale is None else _calibration(scale),
+        "reading": None if reading is None else _reading(reading),
+    }
+    return Fusion(**content | read)
+
+
+def _reading(content: dict[str, Any]) -> Reading:
+    weights = _weights(content["weights"])
+    if not (isinstance(content["n"], int) and content["n"] > 0) or Part.CROSS_ENCODER in weights:
+        raise ValueError(f"fusion reading {content}")
+    return Reading(**content | {"weights": weights})
+
+
+def _weights(content: dict[str, float]) -> dict[Part, float]:
+    weights = {Part(name): weight for name, weight in content.items()}
+    if not all(weight > 0 and math.isfinite(weight) for weight in weights.values()):
+        raise ValueError(f"fusion weights {content}")
+    return weights

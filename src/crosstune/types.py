@@ -332,6 +332,22 @@ class Part(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """Which of a question's candidates the cross-encoder reads: the best by the parts that cost little.
+
+    An unread one counts with the lowest logit that was given for the question.
+
+    Attributes:
+        n: How many, at least 1.
+        weights: Part other than the cross-encoder -> weight, above 0, by whose sum they are picked; empty for the order
+            of the first stage.
+    """
+
+    n: int
+    weights: Mapping[Part, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Fusion:
     """How the parts of a score are joined: the sum of weight times score. Parts that are absent are left out.
 
@@ -340,12 +356,19 @@ class Fusion:
         weights: Part -> weight, above 0; at least one.
         language: ISO 639 code by which the lexical part cuts words.
         calibration: Fused score to probability, and the no-answer threshold; None where dev gave no scale.
+        reading: Which candidates the cross-encoder reads; None when it reads all, or has no part.
     """
 
     first_stage: str
     weights: Mapping[Part, float]
     language: str
     calibration: Calibration | None
+    reading: Reading | None = None
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """All parts that have a use: in the score, or in picking what is read."""
+        return frozenset(self.weights) | (frozenset() if self.reading is None else frozenset(self.reading.weights))
 
 
 @dataclass(frozen=True, slots=True)

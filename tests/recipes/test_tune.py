@@ -18,8 +18,9 @@ from crosstune.recipes import tune as recipe
 from crosstune.recipes.evaluate import evaluate_model
 from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.use import predict_file, rank_file
+from crosstune.scoring import Reranker
 from crosstune.training import Throughput
-from crosstune.types import Candidate, Run, ScoreKind, Verdict
+from crosstune.types import Candidate, Part, Run, ScoreKind, Verdict
 
 WORDS = [
     "reset",
@@ -107,6 +108,68 @@ def done(tmp_path_factory, settings):
         patch.setattr("crosstune.recipes.choose.check_losses", lambda losses, chance: ())
         result = recipe.tune(write_csv(folder / "qa.csv"), folder / "run", settings, say=said.append)
     return SimpleNamespace(result=result, folder=folder / "run", file=folder / "qa.csv", said=said)
+
+
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory, settings, done):
+    """A run in which there is time to read 3 of the 10 candidates, and dev gives every part a weight."""
+    weights, whole = {Part.CROSS_ENCODER: 1.0, Part.BI_ENCODER: 4.0, Part.LEXICAL: 0.5}, measure.Measured.plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crosstune.recipes.choose.check_losses", lambda losses, chance: ())
+        patch.setattr(measure.Measured, "plan", lambda self, budget_s: replace(whole(self, budget_s), reads=3))
+        patch.setattr(choose, "fit_weights", lambda parts, _: {p: weights[p] for p in next(iter(parts.values()))})
+        folder = tmp_path_factory.mktemp("hurried") / "run"
+        return recipe.tune(done.file, folder, settings)
+
+
+def test_the_cross_encoder_reads_what_there_is_time_for(hurried, done):
+    assert hurried.report["fusion"]["reading"] == {"n": 3, "weights": {"bi_encoder": 4.0, "lexical": 0.5}}
+    assert any("time to read 3 of the 10 candidates" in note for note in hurried.report["notes"])
+    assert "of the 3 best by the rest" in hurried.report["shipped"]
+    runs = {path.stem: _read_run(path) for path in (hurried.model.parent / "runs").glob("*.trec")}
+    untuned = next(run for run in (runs["bm25"], runs["dense"], runs["hybrid"]) if _same_sets(run, runs["base"]))
+    for name in ("base", "tuned-reranker"):
+        for query_id, ranked in runs[name].items():
+            assert set(ranked[:3]) == set(untuned[query_id][:3])
+            assert ranked[3:] == untuned[query_id][3:]
+    assert any(runs["tuned-composite"][q] != untuned[q] for q in untuned)
+
+
+def _same_sets(one, other):
+    return all(set(one[q]) == set(other[q]) for q in one)
+
+
+def _texts(path):
+    """Texts by id: questions q1, q2, ... and answers p1, p2, ... in the order of the rows that have an answer."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in list(csv.reader(file))[1:] if row[1]]
+    return {f"{kind}{n}": text for n, row in enumerate(rows, start=1) for kind, text in zip("qp", row, strict=True)}
+
+
+def test_the_model_in_use_ranks_as_it_was_judged(hurried, done):
+    """Whatever the order in which candidates are given."""
+    reranker, texts = Reranker.load(hurried.model), _texts(done.file)
+    for query_id, expected in _read_run(hurried.model.parent / "runs" / "shipped.trec").items():
+        given = sorted(expected)
+        ranked = reranker.rank(texts[query_id], [texts[pid] for pid in given])
+        assert sum(found.logit is not None for found in ranked) == 3
+        assert [given[found.index] for found in ranked] == expected
+
+
+def test_a_saved_model_is_evaluated_as_it_was_judged(hurried, done, tmp_path, bare_bert):
+    texts, shipped = _texts(done.file), _read_run(hurried.model.parent / "runs" / "shipped.trec")
+    (tmp_path / "data" / "qrels").mkdir(parents=True)
+    for name, kind in (("corpus", "p"), ("queries", "q")):
+        rows = [json.dumps({"_id": key, "title": "", "text": text}) for key, text in texts.items() if key[0] == kind]
+        (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    judged = "".join(f"{query_id}\tp{query_id[1:]}\t1\n" for query_id in shipped)
+    (tmp_path / "data" / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    evaluate_model(hurried.model, tmp_path / "data", depth=10, embedder=str(bare_bert), out=tmp_path / "out")
+    for name in ("shipped", "tuned-reranker"):
+        stage = hurried.report["fusion"]["first_stage"]
+        theirs = name if name == "shipped" or "tuned" not in stage else f"{name}-on-{stage.replace(' ', '-')}"
+        expected = _read_run(hurried.model.parent / "runs" / f"{theirs}.trec")
+        assert _read_run(tmp_path / "out" / f"{name}.trec") == expected
 
 
 def test_the_report_has_what_is_promised(done):
@@ -330,7 +393,7 @@ def test_what_there_is_time_for(after_s, judging_s, first, second):
         stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
     )
     measured = SimpleNamespace(
-        plan=lambda budget_s: SimpleNamespace(judging_s=judging_s, can_be_judged=judging_s <= budget_s)
+        plan=lambda budget_s: SimpleNamespace(judging_s=judging_s, worth_it=judging_s <= budget_s)
     )
     stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
     assert stages._affordable(after_s, measured, notes) == (first, second)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from crosstune.errors import ConfigError
-from crosstune.scoring import fit_weights, fuse, rerank, standardised
-from crosstune.types import Candidate, Part, Run, ScoreKind
+from crosstune.scoring import fit_weights, fuse, reading_order, rerank, standardised, with_rest, with_unread
+from crosstune.types import Candidate, Part, Reading, Run, ScoreKind
 
 CROSS, BI, WORDS, FIRST = Part.CROSS_ENCODER, Part.BI_ENCODER, Part.LEXICAL, Part.FIRST_STAGE
 PENALTY = 0.3
@@ -209,3 +209,49 @@ class TestRerank:
     def test_not_one_score_for_each_candidate(self, scores):
         with pytest.raises(ConfigError, match=r"'q1': 2 candidates but [013] scores"):
             rerank(run(q1=[("a", 1.0), ("b", 0.0)]), scores, "tuned")
+
+
+CHEAP = {BI: np.array([0.1, 0.9, 0.5]), WORDS: np.array([8.0, 0.0, 3.0]), FIRST: np.array([0.0, 0.0, 9.0])}
+
+
+class TestReadingOrder:
+    def test_the_best_by_the_weighted_parts_come_first(self):
+        # 10 * 0.1 + 8 = 9, 9 + 0 and 5 + 3 = 8; the first stage has no weight. Of equals the first.
+        assert reading_order(CHEAP, Reading(2, {BI: 10.0, WORDS: 1.0}), 3).tolist() == [0, 1, 2]
+        assert reading_order(CHEAP, Reading(2, {BI: 11.0, WORDS: 1.0}), 3).tolist() == [1, 0, 2]
+
+    def test_a_part_that_is_absent_is_left_out(self):
+        assert reading_order({WORDS: CHEAP[WORDS]}, Reading(1, {BI: 11.0, WORDS: 1.0}), 3).tolist() == [0, 2, 1]
+
+    @pytest.mark.parametrize("weights", [{}, {CROSS: 1.0}])
+    def test_without_parts_as_given(self, weights):
+        assert reading_order(CHEAP, Reading(1, weights), 3).tolist() == [0, 1, 2]
+
+
+class TestUnread:
+    def test_they_have_the_lowest_logit(self):
+        assert with_unread(np.array([2.0, -1.0, 0.5]), 5).tolist() == [2.0, -1.0, 0.5, -1.0, -1.0]
+
+    def test_all_read(self):
+        assert with_unread(np.array([2.0, -1.0]), 2).tolist() == [2.0, -1.0]
+
+    def test_no_candidates(self):
+        assert with_unread(np.empty(0), 0).tolist() == []
+
+    def test_a_logit_that_is_no_number_is_not_hidden(self):
+        assert np.isnan(with_unread(np.array([2.0, np.nan]), 4)).tolist() == [False, True, True, True]
+
+
+class TestWithRest:
+    def test_the_others_follow_in_first_stage_order(self):
+        whole = run(a=[("p1", 9.0), ("p2", 8.0), ("p3", 7.0), ("p4", 6.0)])
+        top = rerank(run(a=[("p1", 9.0), ("p2", 8.0)]), {"a": np.array([-2.0, 5.0])}, "reranked")
+        found = with_rest(top, whole)
+        assert [(c.passage_id, c.score, c.rank) for c in found.candidates["a"]] == [
+            ("p2", 5.0, 1), ("p1", -2.0, 2), ("p3", -3.0, 3), ("p4", -4.0, 4),
+        ]  # fmt: skip
+        assert (found.name, found.depth, found.score_kind) == ("reranked", 10, ScoreKind.LOGIT)
+
+    def test_nothing_on_top(self):
+        found = with_rest(run(), run(a=[("p1", 9.0), ("p2", 8.0)]))
+        assert [(c.passage_id, c.score) for c in found.candidates["a"]] == [("p1", -1.0), ("p2", -2.0)]

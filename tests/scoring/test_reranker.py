@@ -13,7 +13,7 @@ from crosstune.errors import BundleError, ConfigError, MissingExtraError
 from crosstune.scoring import Reranker, TorchScorer
 from crosstune.scoring import reranker as module
 from crosstune.scoring.cache import ScoreCache
-from crosstune.types import Calibration, Fusion, Part, ScoreKind
+from crosstune.types import Calibration, Fusion, Part, Reading, ScoreKind
 
 CROSS, BI, WORDS, FIRST = Part.CROSS_ENCODER, Part.BI_ENCODER, Part.LEXICAL, Part.FIRST_STAGE
 QUESTION = "reset the password"
@@ -332,3 +332,69 @@ def test_from_the_run_folder_and_by_precision(folder):
 def test_not_a_model_folder(tmp_path):
     with pytest.raises(BundleError, match="not a crosstune model folder"):
         Reranker.load(tmp_path)
+
+
+CHEAP = {BI: 9.0, WORDS: 0.5}
+
+
+class TestReading:
+    """The cross-encoder reads the best by the other parts; the fusion of all is the same sum."""
+
+    @pytest.fixture
+    def reranker(self, both):
+        reading = replace(ALL_MODELS, reading=Reading(2, CHEAP))
+        return Reranker(replace(load_bundle(both), fusion=reading))
+
+    def test_only_the_best_are_read_and_the_others_have_the_lowest_logit(self, reranker, expected, monkeypatch):
+        order = np.argsort(-joined(expected, CHEAP), kind="stable").tolist()
+        read, score = [], reranker.scorer.score_pairs
+        monkeypatch.setattr(reranker.scorer, "score_pairs", lambda pairs: read.extend(pairs) or score(pairs))
+        ranked = reranker.rank(QUESTION, PASSAGES)
+        assert read == [(QUESTION, PASSAGES[i]) for i in order[:2]]
+        logits = [expected[CROSS][i] if i in order[:2] else None for i in range(4)]
+        assert [None if z is None else pytest.approx(z, abs=1e-5) for z in logits] == by_index(ranked, "logit")
+        filled = np.array([min(expected[CROSS][order[:2]]) if z is None else z for z in logits])
+        scores = joined(expected | {CROSS: filled}, ALL_MODELS.weights)
+        assert by_index(ranked, "score") == pytest.approx(scores.tolist(), abs=1e-5)
+        assert by_index(ranked, "probability") == pytest.approx(expit(scores / 4 + 0.5).tolist(), abs=1e-5)
+        assert all(r.reranked for r in ranked)
+        assert [r.index for r in ranked] == np.argsort(-scores).tolist()
+
+    def test_few_passages_are_all_read(self, reranker, both):
+        whole = Reranker.load(both)
+        assert reranker.rank(QUESTION, PASSAGES[:2]) == whole.rank(QUESTION, PASSAGES[:2])
+        assert reranker.rank(QUESTION, []) == []
+
+    def test_input_order_does_not_decide_what_is_read(self, reranker):
+        scores = dict(zip(PASSAGES, by_index(reranker.rank(QUESTION, PASSAGES), "score"), strict=True))
+        for found in reranker.rank(QUESTION, PASSAGES[::-1]):
+            assert found.score == pytest.approx(scores[PASSAGES[::-1][found.index]], abs=1e-5)
+
+    def test_without_weights_the_first_stage_says_what_is_read(self, both, monkeypatch):
+        bare = Fusion("bm25", {CROSS: 1.0}, "und", None, Reading(2, {}))
+        reranker = Reranker(replace(load_bundle(both), fusion=bare))
+        scores_of(reranker, monkeypatch, [1.0, 2.0, 3.0, 4.0])
+        ranked = reranker.rank("q", PASSAGES, first_stage_scores=[0.0, 3.0, 1.0, 2.0])
+        # Read are 1 and 3; the others have 1.0 as well, and input order decides.
+        assert [(r.index, r.logit, r.score) for r in ranked] == [
+            (3, 2.0, 2.0),
+            (0, None, 1.0),
+            (1, 1.0, 1.0),
+            (2, None, 1.0),
+        ]
+        assert [r.index for r in reranker.rank("q", PASSAGES) if r.logit is not None] == [1, 0]
+
+    def test_a_part_that_only_picks_is_computed(self, both, expected):
+        fusion = Fusion("bm25", {CROSS: 1.0}, "und", OF_SCORE, Reading(1, {BI: 1.0}))
+        ranked = Reranker(replace(load_bundle(both), fusion=fusion)).rank(QUESTION, PASSAGES)
+        assert [r.index for r in ranked if r.logit is not None] == [int(np.argmax(expected[BI]))]
+        assert [r.score for r in ranked] == pytest.approx([expected[CROSS][np.argmax(expected[BI])]] * 4, abs=1e-5)
+
+    def test_a_deadline_within_what_is_to_be_read(self, both, expected, monkeypatch):
+        reading = replace(ALL_MODELS, reading=Reading(3, CHEAP))
+        reranker = Reranker(replace(load_bundle(both), fusion=reading))
+        order = np.argsort(-joined(expected, CHEAP), kind="stable").tolist()
+        monkeypatch.setattr(module, "score_within", lambda score, pairs, *rest: score(pairs[:2]))
+        ranked = reranker.rank(QUESTION, PASSAGES, deadline_ms=1)
+        assert {r.index for r in ranked if r.reranked} == set(order[:2])
+        assert [r.index for r in ranked if not r.reranked] == order[2:]

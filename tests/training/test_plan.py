@@ -45,22 +45,47 @@ class TestByHand:
         assert found.training_s == pytest.approx(144 + 20)
         assert found.fits
 
-    def test_fewer_negatives(self):
-        # 145 s, 85 after judging. 0.8 x 85 = 68, but two dev checks need 20: 65 for steps. 13 of 4.8 s are
-        # less than 1.5 epochs; 20 of 3.2 s are 2 epochs.
+    def test_fewer_passages_read(self):
+        # Of 145 s 85 are left after judging, 65 beside two dev checks: 13 steps are less than 1.5 epochs. Reading 20 of
+        # the 40, and of each test question as many again times 0.4 that the first stage alone puts in front:
+        # 20 x (50 + 1.4 x 100) x 0.01 = 38 s. Of the 107 left 0.8 x 107 = 85.6 are for steps: 17.
         found = planned(145)
-        assert (found.n_negatives, found.n_steps, found.n_epochs) == (3, 20, 2.0)
-        assert found.training_s == pytest.approx(64 + 20)
+        assert (found.n_negatives, found.reads, found.n_steps) == (5, 20, 17)
+        assert found.judging_s == pytest.approx(38)
+        assert found.fits
+
+    def test_fewer_negatives(self):
+        # 110 s: with 5 negatives even 10 passages, judged in 19 s, leave 71 s for steps, 14. With 3 negatives and 20
+        # passages 72 s are left, 52 beside two checks: 16 steps of 3.2 s.
+        found = planned(110)
+        assert (found.n_negatives, found.reads, found.n_steps, found.n_epochs) == (3, 20, 16, 1.6)
+        assert found.training_s == pytest.approx(16 * 3.2 + 20)
         assert found.fits
 
     def test_shorter_pairs(self):
         # Pairs of 110, 110 and 290 tokens; cut at 128 they have 116 on average. A step with 3 negatives takes
-        # 8 x 4 x 0.116 = 3.712 s, judging 69.6 and a check 11.6 s. Of 175 s 105.4 are left, 82.2 for steps: 22.
-        # Cut at 192 they have 137.3: judging 82.4, 92.6 left, 65.1 for steps of 4.395 s: 14, too few.
+        # 8 x 4 x 0.116 = 3.712 s, judging by 10 passages 22 and a check 11.6 s. Of 115 s 93 are left, 69.8 for steps:
+        # 18. Cut at 192 they have 137.3: judging 26.1, 88.9 left, 61.4 for steps of 4.395 s: 13, too few.
         work = replace(WORK, passage_lengths=np.array([100, 100, 280]))
-        found = planned(175, work)
-        assert (found.max_length, found.n_negatives, found.n_steps) == (128, 3, 22)
+        found = planned(115, work)
+        assert (found.max_length, found.n_negatives, found.reads, found.n_steps) == (128, 3, 10, 18)
         assert found.fits
+
+    def test_two_first_stages(self):
+        # All 40 of each: 0.35 more for the second. (150 x 1.35 + 100 of the base) x 40 x 0.01 = 121 s. The 20 best:
+        # 0.15 more, and of test 0.4 of each first stage's own: (50 x 1.15 + 100 x 1.95 + 100) x 20 x 0.01 = 70.5 s.
+        work = replace(WORK, n_models=2, n_runs=2)
+        assert planned(10_000, work).judging_s == pytest.approx(121)
+        assert work.n_judged(20) == pytest.approx(7050)
+
+    def test_no_more_is_read_than_there_is(self):
+        assert planned(10_000, replace(WORK, depth=12)).reads == 12
+        assert planned(30, replace(WORK, depth=8)).reads == 8
+
+    def test_worth_it_is_half_an_epoch(self):
+        # 19 s of judging by 10 passages and two checks of 10 s: 5 steps of 3.2 s are half an epoch.
+        assert planned(19 + 20 + 5 * 3.2 + 0.1).worth_it
+        assert not planned(19 + 20 + 5 * 3.2 - 0.1).worth_it
 
     def test_pairs_are_not_cut_below_half_of_them_whole(self):
         # Every pair has 290 tokens, so 192 would cut all of them: rather too few steps at 256.
@@ -69,9 +94,10 @@ class TestByHand:
         assert not found.fits
 
     def test_a_tiny_budget(self):
-        # Judging alone takes longer: nothing fits, and the cheapest way takes a short epoch of 10 steps.
+        # Nothing fits, and the cheapest way takes a short epoch of 10 steps.
         found = planned(30)
         assert not found.fits
+        assert (found.reads, found.judging_s) == (10, pytest.approx(19))
         assert (found.n_steps, found.n_negatives, found.n_evaluations) == (10, 3, 2)
         assert found.training_s == pytest.approx(32 + 20)
 
@@ -99,7 +125,7 @@ class TestByHand:
     def test_the_sentence_names_what_was_chosen(self):
         assert planned(10_000).sentence() == (
             "4.0 epochs (40 steps), 5 negatives a question, 128 tokens a pair; about 4 min of training and "
-            "60 s of judging"
+            "60 s of judging, 40 passages a question"
         )
 
 
@@ -131,13 +157,18 @@ works = st.builds(
     n_test=st.integers(1, 300),
     depth=st.integers(2, 100),
     n_models=st.integers(1, 2),
+    n_runs=st.integers(1, 2),
 )
 speeds = st.builds(Speed, st.floats(100, 1e5), st.floats(100, 1e5))
 budgets = st.floats(1, 1e5)
 
 
 def same_way(one: Plan, other: Plan) -> bool:
-    return (one.max_length, one.n_negatives) == (other.max_length, other.n_negatives)
+    return way(one) == way(other)
+
+
+def way(found: Plan) -> tuple[int, int, int]:
+    return found.max_length, found.n_negatives, found.reads
 
 
 @given(works, speeds, budgets, st.floats(0.2, 6))
@@ -156,8 +187,8 @@ def test_more_budget_never_gives_less(work, speed, budget_s, factor):
     assert more.fits or not less.fits
     if same_way(less, more):
         assert more.n_steps >= less.n_steps
-    elif less.fits:  # a richer way: longer pairs or more negatives
-        assert (more.max_length, more.n_negatives) > (less.max_length, less.n_negatives)
+    elif less.fits:  # a richer way: longer pairs, more negatives or more passages read
+        assert way(more) > way(less)
 
 
 @given(works, speeds)

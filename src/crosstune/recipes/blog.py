@@ -159,6 +159,7 @@ def _train(
         precision=measured["scoring_precision"],
         training=result,
         chance_loss=math.log(2),
+        reads=settings.depth,
     )
     return Tuned(
         reranker=reranker,

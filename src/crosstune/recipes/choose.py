@@ -23,9 +23,9 @@ from crosstune.evaluation import (
 from crosstune.lexical import LexicalIndex, remembering
 from crosstune.progress import Progress, silent
 from crosstune.recipes.prepare import Prepared, Similarity, main_language, select
+from crosstune.recipes.reading import Logits, PartsOfQueries, score_run, score_runs, to_read, with_logits
 from crosstune.recipes.retriever import TunedFirstStage
 from crosstune.scoring import (
-    BatchScorer,
     Precision,
     TorchScorer,
     best_device,
@@ -35,9 +35,7 @@ from crosstune.scoring import (
     standardised,
 )
 from crosstune.training import TrainingResult
-from crosstune.types import Calibration, Candidate, Collection, Fusion, HealthFinding, Part, Run, ScoreKind
-
-Logits = dict[str, NDArray[np.float64]]
+from crosstune.types import Calibration, Collection, Fusion, HealthFinding, Part, Qrels, Reading, Run
 
 UNCALIBRATED = Calibration(temperature=1.0, bias=0.0, threshold=0.5, precision=0.0, recall=0.0, n=0)
 # bf16 must order the candidates of a few dev questions as float32 does.
@@ -56,6 +54,7 @@ class TunedReranker:
         precision: To score with on this machine.
         training: How training went.
         chance_loss: The loss of a model that has learnt nothing.
+        reads: Candidates of each question that there is time to read.
     """
 
     model: Any
@@ -65,6 +64,7 @@ class TunedReranker:
     precision: Precision
     training: TrainingResult
     chance_loss: float
+    reads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,10 @@ def pipeline_sentence(fusion: Fusion) -> str:
     """A pipeline in words: what orders whose candidates."""
     if set(fusion.weights) == {Part.FIRST_STAGE}:
         return f"{fusion.first_stage} as it is"
+    reading = fusion.reading
+    best = "" if reading is None else f" (of the {reading.n} best by the rest, which it reads)"
     names = {
-        Part.CROSS_ENCODER: "the cross-encoder's logit",
+        Part.CROSS_ENCODER: f"the cross-encoder's logit{best}",
         Part.BI_ENCODER: "the tuned bi-encoder's cosine",
         Part.LEXICAL: "shared words (BM25)",
         Part.FIRST_STAGE: f"the score of {fusion.first_stage}",
@@ -148,7 +150,7 @@ def pipeline_sentence(fusion: Fusion) -> str:
 
 
 class PartScores:
-    """Scores of the parts for the candidates of questions.
+    """Scores of the parts beside the cross-encoder for the candidates of questions.
 
     With a tuned bi-encoder its cosine takes the place of the first stage's score, so that a ranking does not hang on
     what the first stage calls a score.
@@ -164,16 +166,14 @@ class PartScores:
         self.language = main_language(collection)
         self._cut = remembering(self.language)
 
-    def __call__(self, run: Run, query_ids: Sequence[str], logits: Logits | None) -> dict[str, dict[Part, Any]]:
-        """query_id -> part -> scores (candidates,); without logits there is no part of the cross-encoder."""
-        return {query_id: self._of_query(run, query_id, logits) for query_id in query_ids}
+    def __call__(self, run: Run, query_ids: Sequence[str]) -> PartsOfQueries:
+        """query_id -> part -> scores (candidates,)."""
+        return {query_id: self._of_query(run, query_id) for query_id in query_ids}
 
-    def _of_query(self, run: Run, query_id: str, logits: Logits | None) -> dict[Part, Any]:
+    def _of_query(self, run: Run, query_id: str) -> dict[Part, NDArray[np.float64]]:
         candidates = run.candidates.get(query_id, ())
         passage_ids = [candidate.passage_id for candidate in candidates]
-        parts: dict[Part, Any] = {}
-        if logits is not None:
-            parts[Part.CROSS_ENCODER] = logits[query_id]
+        parts: dict[Part, NDArray[np.float64]] = {}
         if self._cosines is not None:
             parts[Part.BI_ENCODER] = self._cosines(query_id, passage_ids)
         parts[Part.LEXICAL] = self._lexical(query_id, passage_ids)
@@ -204,35 +204,6 @@ def scorer_for(tuned: TunedReranker, prepared: Prepared) -> TorchScorer:
     return reference if any(value < _LEAST_PARITY for value in agreement) else fast
 
 
-def score_run(
-    scorer: BatchScorer, collection: Collection, run: Run, query_ids: Sequence[str], progress: Progress
-) -> tuple[Logits, float]:
-    """Logits of a run's candidates, in their order, and the share of pairs that were cut."""
-    texts = {
-        query_id: [collection.passages[c.passage_id].full_text for c in run.candidates.get(query_id, ())]
-        for query_id in query_ids
-    }
-    pairs = [(collection.queries[query_id].text, text) for query_id in query_ids for text in texts[query_id]]
-    scored = scorer.score(pairs, progress)
-    ends = np.cumsum([len(texts[query_id]) for query_id in query_ids])[:-1]
-    return dict(zip(query_ids, np.split(scored.logits, ends), strict=True)), scored.truncated_share
-
-
-def score_runs(
-    scorer: BatchScorer, collection: Collection, runs: Sequence[Run], query_ids: Sequence[str], progress: Progress
-) -> tuple[list[Logits], float]:
-    """Logits of several runs' candidates, each pair scored once, and the share of pairs that were cut."""
-    joined = {q: dict.fromkeys(c.passage_id for run in runs for c in run.candidates.get(q, ())) for q in query_ids}
-    everything = Run("all", 0, ScoreKind.LOGIT, {
-        q: tuple(Candidate(pid, 0.0, rank) for rank, pid in enumerate(ids, start=1)) for q, ids in joined.items()
-    })  # fmt: skip
-    logits, cut = score_run(scorer, collection, everything, query_ids, progress)
-    of_pair = {q: dict(zip(joined[q], logits[q].tolist(), strict=True)) for q in query_ids}
-    return [
-        {q: np.array([of_pair[q][c.passage_id] for c in run.candidates.get(q, ())]) for q in query_ids} for run in runs
-    ], cut
-
-
 def choose_on_dev(
     tuned: Tuned, prepared: Prepared, scorer: TorchScorer | None, parts: PartScores, progress: Progress
 ) -> Choice:
@@ -243,30 +214,42 @@ def choose_on_dev(
     """
     dev, qrels = prepared.splits.dev, prepared.collection.qrels
     runs = [select(run, dev) for run in tuned.candidates(prepared)]
-    logits: list[Logits] | None = None
+    of_parts = [parts(run, dev) for run in runs]
+    readings: list[Reading | None] = [None] * len(runs)
     health: tuple[HealthFinding, ...] = ()
     calibration = UNCALIBRATED
     if tuned.reranker is not None and scorer is not None:
-        logits, cut = score_runs(scorer, prepared.collection, runs, dev, progress)
+        n = tuned.reranker.reads
+        readings = [_reading(run, found, qrels, n) for run, found in zip(runs, of_parts, strict=True)]
+        read = [to_read(run, found, reading) for run, found, reading in zip(runs, of_parts, readings, strict=True)]
+        logits, cut = score_runs(scorer, prepared.collection, read, dev, progress)
         health = _health(tuned.reranker, logits[0], cut)
-        if any(finding.fatal for finding in health):
-            logits = None
-        else:
-            found, health = calibrated(logits[0], runs[0], qrels, health)
-            calibration = found or UNCALIBRATED
+        if not any(finding.fatal for finding in health):
+            of_parts = [with_logits(*found) for found in zip(runs, of_parts, read, logits, strict=True)]
+            scale, health = calibrated(logits[0], read[0], qrels, health)
+            calibration = scale or UNCALIBRATED
     as_it_is = Fusion(prepared.chosen, {Part.FIRST_STAGE: 1.0}, parts.language.code, None)
     scores = [(headline_mean(runs[0], qrels, dev), as_it_is)]
     fusions: dict[str, Fusion] = {}
     dev_scores: dict[str, float] = {}
-    for i, run in enumerate(runs):
-        of_parts = parts(run, dev, None if logits is None else logits[i])
-        fusion, fused, health = _fit(run, of_parts, qrels, parts.language.code, health)
+    for run, found, reading in zip(runs, of_parts, readings, strict=True):
+        fusion, fused, health = _fit(run, found, qrels, parts.language.code, reading, health)
         fusions[run.name] = fusion
         dev_scores[run.name] = headline_mean(rerank(run, fused, "dev"), qrels, dev)
         scores.append((dev_scores[run.name], fusion))
     _, best = max(scores, key=lambda scored: scored[0])  # the first of equals
     precision = "fp32" if scorer is None else scorer.precision
     return Choice(precision, fusions, best, calibration, health, dev_scores)
+
+
+def _reading(run: Run, parts: PartsOfQueries, qrels: Qrels, n: int) -> Reading | None:
+    """Which candidates are read: the best by the weights that dev gives the other parts alone; None for all."""
+    return Reading(n, _weights(run, parts, qrels)) if n < run.depth else None
+
+
+def _weights(run: Run, parts: PartsOfQueries, qrels: Qrels) -> dict[Part, float]:
+    labels = {q: np.array([qrels[q].get(c.passage_id, 0) for c in run.candidates.get(q, ())]) for q in parts}
+    return fit_weights(parts, {q: relevance > 0 for q, relevance in labels.items()})
 
 
 def _health(tuned: TunedReranker, logits: Logits, cut: float) -> tuple[HealthFinding, ...]:
@@ -279,23 +262,24 @@ def _health(tuned: TunedReranker, logits: Logits, cut: float) -> tuple[HealthFin
 
 def _fit(
     run: Run,
-    parts: Mapping[str, Mapping[Part, NDArray[np.float64]]],
-    qrels: Any,
+    parts: PartsOfQueries,
+    qrels: Qrels,
     language: str,
+    reading: Reading | None,
     health: tuple[HealthFinding, ...],
 ) -> tuple[Fusion, Logits, tuple[HealthFinding, ...]]:
     """Weights on dev and the joined scores; the first stage's own order where no part helps."""
-    labels = {q: np.array([qrels[q].get(c.passage_id, 0) for c in run.candidates.get(q, ())]) for q in parts}
-    weights = fit_weights(parts, {q: relevance > 0 for q, relevance in labels.items()})
+    weights = _weights(run, parts, qrels)
     if not weights:
         as_it_is = {Part.FIRST_STAGE: 1.0}
         return Fusion(run.name, as_it_is, language, None), join(run, parts, as_it_is), health
     fused = join(run, parts, weights)
     calibration, health = calibrated(fused, run, qrels, health)
-    return Fusion(run.name, weights, language, calibration), fused, health
+    reading = reading if Part.CROSS_ENCODER in weights else None
+    return Fusion(run.name, weights, language, calibration, reading), fused, health
 
 
-def join(run: Run, parts: Mapping[str, Mapping[Part, NDArray[np.float64]]], weights: Mapping[Part, float]) -> Logits:
+def join(run: Run, parts: PartsOfQueries, weights: Mapping[Part, float]) -> Logits:
     """Fused scores of a run's candidates; of the first stage alone, its own, whether it is among the parts or not."""
     if set(weights) == {Part.FIRST_STAGE}:
         return {q: standardised(np.array([c.score for c in run.candidates.get(q, ())])) for q in parts}

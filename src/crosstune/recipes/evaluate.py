@@ -15,10 +15,11 @@ from crosstune.errors import ConfigError
 from crosstune.evaluation import ceiling, evaluate
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Retriever
-from crosstune.recipes.choose import PartScores, join, score_run
-from crosstune.recipes.prepare import Similarity, make_first_stages, queries_of
+from crosstune.recipes.choose import PartScores, join
+from crosstune.recipes.prepare import Similarity, make_first_stages, queries_of, top_of
+from crosstune.recipes.reading import score_runs, to_read, with_logits
 from crosstune.recipes.run_folder import write_runs
-from crosstune.scoring import Reranker, rerank
+from crosstune.scoring import Reranker, rerank, with_rest
 from crosstune.types import Collection, EvalReport, Part, Run, ScoreKind
 
 
@@ -107,15 +108,18 @@ def _reranked(
 ) -> dict[str, Run]:
     """The cross-encoder alone, if there is one, and the pipeline that the bundle recommends."""
     rows: dict[str, Run] = {}
-    shipped, logits = candidates, None
-    if reranker.bundle.has_cross_encoder:
-        logits, _ = score_run(reranker.scorer, collection, candidates, query_ids, progress)
-        rows["tuned reranker"] = shipped = rerank(candidates, logits, "tuned reranker")
-    fusion = reranker.bundle.fusion
+    fusion, shipped = reranker.bundle.fusion, candidates
     # A first stage's score is a part only over the candidates that it was judged with.
     foreign = fusion is not None and Part.FIRST_STAGE in fusion.weights and fusion.first_stage != candidates.name
-    if fusion is not None and not (foreign and logits is not None):
-        parts = PartScores(collection, cosines)(candidates, query_ids, logits)
-        fused = join(candidates, parts, fusion.weights)
+    of_parts = PartScores(collection, cosines)(candidates, query_ids)
+    if reranker.bundle.has_cross_encoder:
+        reading = None if fusion is None else fusion.reading
+        top = candidates if reading is None else top_of(candidates, query_ids, reading.n)
+        read = to_read(candidates, of_parts, reading)
+        logits, _ = score_runs(reranker.scorer, collection, [top, read], query_ids, progress)
+        rows["tuned reranker"] = shipped = with_rest(rerank(top, logits[0], "tuned reranker"), candidates)
+        of_parts = with_logits(candidates, of_parts, read, logits[1])
+    if fusion is not None and not (foreign and reranker.bundle.has_cross_encoder):
+        fused = join(candidates, of_parts, fusion.weights)
         shipped = rerank(candidates, fused, "shipped", ScoreKind.FUSED)
     return rows | {"shipped": replace(shipped, name="shipped")}

@@ -20,23 +20,22 @@ from crosstune.evaluation import (
 from crosstune.progress import Progress
 from crosstune.recipes.choose import (
     Choice,
-    Logits,
     PartScores,
     Tuned,
+    TunedReranker,
     choose_on_dev,
     join,
     pipeline_sentence,
-    score_run,
-    score_runs,
     scorer_for,
 )
-from crosstune.recipes.prepare import Prepared, Say, select
+from crosstune.recipes.prepare import Prepared, Say, select, top_of
+from crosstune.recipes.reading import PartsOfQueries, score_run, score_runs, to_read, with_logits
 from crosstune.recipes.run_folder import RunFolder, package_versions, write_runs
 from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.untuned import untuned_reranker
 from crosstune.report import TuneReport, pick_examples, pick_unjudged, write_html, write_json
-from crosstune.scoring import TorchScorer, best_device, rerank
-from crosstune.types import EvalReport, Run, ScoreKind
+from crosstune.scoring import TorchScorer, best_device, rerank, with_rest
+from crosstune.types import EvalReport, Part, Run, ScoreKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +97,16 @@ def _test_runs(
     """Row name -> ranking of the test questions, in table order."""
     test, qrels = prepared.splits.test, prepared.collection.qrels
     candidates = [select(run, test) for run in tuned.candidates(prepared)]
-    logits: list[Logits] | None = None
-    if scorer is not None:
-        logits, _ = score_runs(scorer, prepared.collection, candidates, test, progress)
     rows = {name: select(run, test) for name, run in prepared.first_stages.items()}
     rows |= _base_row(tuned, choice, prepared, candidates[0], progress)
     if tuned.first_stage is not None:
         rows |= {name: select(run, test) for name, run in tuned.first_stage.runs.items()}
     shipped = candidates[0]
-    for i, run in enumerate(candidates):
+    read = _read_test(candidates, tuned, prepared, choice, scorer, parts, progress)
+    for i, (run, (alone, of_parts)) in enumerate(zip(candidates, read, strict=True)):
         where = f" on {run.name}" if i else ""
-        usable = logits is not None and all(np.isfinite(scores).all() for scores in logits[i].values())
-        if logits is not None and usable:
-            rows[f"tuned reranker{where}"] = rerank(run, logits[i], f"tuned reranker{where}")
-        of_parts = parts(run, test, logits[i] if logits is not None and usable and choice.healthy else None)
+        if alone is not None:
+            rows[f"tuned reranker{where}"] = replace(alone, name=f"tuned reranker{where}")
         fused = join(run, of_parts, choice.fusions[run.name].weights)
         rows[f"tuned composite{where}"] = rerank(run, fused, f"tuned composite{where}", ScoreKind.FUSED)
         if choice.fusion == choice.fusions[run.name]:
@@ -123,6 +118,36 @@ def _test_runs(
     return rows
 
 
+def _read_test(
+    candidates: Sequence[Run],
+    tuned: Tuned,
+    prepared: Prepared,
+    choice: Choice,
+    scorer: TorchScorer | None,
+    parts: PartScores,
+    progress: Progress,
+) -> list[tuple[Run | None, PartsOfQueries]]:
+    """For each first stage's candidates: the cross-encoder's own ranking, if it gives one, and the scores to join."""
+    test = prepared.splits.test
+    of_parts = [parts(run, test) for run in candidates]
+    if scorer is None or tuned.reranker is None:
+        return [(None, found) for found in of_parts]
+    tops = [top_of(run, test, tuned.reranker.reads) for run in candidates]
+    fusions = [choice.fusions[run.name] for run in candidates]
+    read = [
+        to_read(run, found, fusion.reading) if Part.CROSS_ENCODER in fusion.weights else top
+        for run, found, fusion, top in zip(candidates, of_parts, fusions, tops, strict=True)
+    ]
+    logits, _ = score_runs(scorer, prepared.collection, [*tops, *read], test, progress)
+    if not all(np.isfinite(scores).all() for of_run in logits for scores in of_run.values()):
+        return [(None, found) for found in of_parts]
+    alone, joined = logits[: len(tops)], logits[len(tops) :]
+    return [
+        (with_rest(rerank(top, alone[i], "alone"), run), with_logits(run, of_parts[i], read[i], joined[i]))
+        for i, (run, top) in enumerate(zip(candidates, tops, strict=True))
+    ]
+
+
 def _base_row(tuned: Tuned, choice: Choice, prepared: Prepared, run: Run, progress: Progress) -> dict[str, Run]:
     """The untuned base on the untuned candidates, when the base is a reranker."""
     reranker = tuned.reranker
@@ -130,8 +155,9 @@ def _base_row(tuned: Tuned, choice: Choice, prepared: Prepared, run: Run, progre
         return {}
     model, tokenizer = load_reranker(reranker.base, dropout=0.0)
     scorer = TorchScorer(model.to(best_device()), tokenizer, reranker.max_length, choice.precision)
-    logits, _ = score_run(scorer, prepared.collection, run, prepared.splits.test, progress)
-    return {"base": rerank(run, logits, "base")}
+    top = top_of(run, prepared.splits.test, reranker.reads)
+    logits, _ = score_run(scorer, prepared.collection, top, prepared.splits.test, progress)
+    return {"base": with_rest(rerank(top, logits, "base"), run)}
 
 
 def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:
@@ -187,6 +213,7 @@ def _shipping_notes(tuned: Tuned, choice: Choice, prepared: Prepared, judged: _J
         f"Shipped is {pipeline_sentence(choice.fusion)}.",
         f"Rows without another word rerank the top {depth} of {untuned}, the untuned first stage, as does the ceiling; "
         f"each first stage is shown with its own top {depth}.",
+        *_reading_notes(tuned.reranker, depth),
         f"The first stage to beat is the untuned one that does best on the test questions themselves: "
         f"{judged.baselines[0]}.",
     ]
@@ -200,6 +227,16 @@ def _shipping_notes(tuned: Tuned, choice: Choice, prepared: Prepared, judged: _J
     if tuned.first_stage is not None:
         notes += _index_notes(tuned.first_stage.chosen, choice, untuned)
     return tuple(notes)
+
+
+def _reading_notes(reranker: TunedReranker | None, depth: int) -> list[str]:
+    if reranker is None or reranker.reads >= depth:
+        return []
+    return [
+        f"Cross-encoders had time to read {reranker.reads} of the {depth} candidates of each question. Alone, base and "
+        "tuned, they read the first ones of the first stage, and the others stand behind; joined with other parts, "
+        "those that these rank best."
+    ]
 
 
 def _index_notes(tuned_name: str, choice: Choice, untuned: str) -> list[str]:

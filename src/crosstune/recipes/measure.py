@@ -23,8 +23,6 @@ BATCH_GROUPS = 8
 _PAIRS_TO_TIME = 24
 # A fresh head has to be learnt from nothing; a reranker only adapted, and forgets when pushed on.
 _MAX_EPOCHS = {CheckpointKind.ENCODER: 4.0, CheckpointKind.RERANKER: 3.0}
-# Share of a second first stage's candidates that the first one does not have.
-_OTHERS = 0.35
 # Left of the budget for statistics, report and saving.
 CLOSING_S = 20.0
 
@@ -90,9 +88,9 @@ def measure(
         n_groups=sum(len(collection.relevant(query_id)) for query_id in splits.train),
         n_dev=len(splits.dev),
         n_test=len(splits.test),
-        # Two first stages have most of their candidates in common.
-        depth=round(settings.depth * (1 + _OTHERS * (n_runs - 1))),
+        depth=settings.depth,
         n_models=2 if base.kind is CheckpointKind.RERANKER else 1,
+        n_runs=n_runs,
     )
     ways = folder.recall("speed")
     if ways is None:

@@ -14,10 +14,11 @@ from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.mining import MinedGroups, MiningSettings, mine, write_account
 from crosstune.pair_encoding import PairEncoder
 from crosstune.progress import Progress, silent
-from crosstune.recipes.choose import Tuned, TunedReranker, score_run
+from crosstune.recipes.choose import Tuned, TunedReranker
 from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.measure import BATCH_GROUPS, CLOSING_S, Measured, measure
 from crosstune.recipes.prepare import Prepared, Say, top_of, unheard
+from crosstune.recipes.reading import score_run
 from crosstune.recipes.retriever import TunedFirstStage, seconds_afterwards, tune_first_stage
 from crosstune.recipes.run import load_base, run_recipe
 from crosstune.recipes.run_folder import RunFolder
@@ -148,7 +149,7 @@ class _Stages:
             left_s = self._left_s()
             judging_s = measured.plan(left_s).judging_s
             first = after_s <= _MOST_FOR_EMBEDDING * left_s or after_s < judging_s
-            second = measured.plan((1 - _FIRST_STAGE_SHARE) * max(0.0, left_s - after_s)).can_be_judged
+            second = measured.plan((1 - _FIRST_STAGE_SHARE) * max(0.0, left_s - after_s)).worth_it
             decided = {"first": first, "second": second or not first, "left_s": left_s, "judging_s": judging_s}
             self._folder.remember(affordable=decided)
         if not decided["first"]:
@@ -164,8 +165,9 @@ class _Stages:
 
     def _leave_out(self, judging_s: float, notes: list[str]) -> None:
         self._explain(
-            f"The cross-encoder was left out: reading the dev and test candidates alone would take "
-            f"{judging_s / 60:.0f} min. Give more time (--budget), or --stages both to tune it anyway.",
+            "The cross-encoder was left out: there is no time to tune it on half of the train questions beside the "
+            f"{judging_s:.0f} s for reading dev and test candidates. Give more time (--budget), or --stages both to "
+            "tune it anyway.",
             notes,
         )
 
@@ -183,7 +185,7 @@ class _Stages:
         chosen = measured.plan(self._left_s()) if remembered is None else Plan(**remembered)
         folder.remember(plan=asdict(chosen))
         beside = settings.stages == "auto" and first_stage is not None
-        if beside and not chosen.can_be_judged:
+        if beside and not chosen.worth_it:
             self._leave_out(chosen.judging_s, notes)
             return None, {}
         self._say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
@@ -249,6 +251,7 @@ class _Stages:
             precision=measured.scoring_precision,
             training=result,
             chance_loss=loss.chance(sizes, len(sizes) / sum(sizes)),
+            reads=chosen.reads,
         )
         return reranker, training
 

@@ -8,8 +8,9 @@ from typing import Any
 from crosstune.checkpoints import Checkpoint, load_reranker
 from crosstune.pair_encoding import longest_pair
 from crosstune.progress import silent
-from crosstune.recipes.choose import UNCALIBRATED, calibrated, score_run
+from crosstune.recipes.choose import UNCALIBRATED, calibrated
 from crosstune.recipes.prepare import Prepared, top_of
+from crosstune.recipes.reading import score_run
 from crosstune.scoring import TorchScorer, best_device
 from crosstune.types import Calibration
 

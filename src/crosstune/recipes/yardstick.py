@@ -16,8 +16,8 @@ from crosstune.evaluation import HEADLINE, estimate, per_query
 from crosstune.export import Parity, compare_logits
 from crosstune.pair_encoding import EncodedPair
 from crosstune.progress import Progress
-from crosstune.recipes.choose import Logits, score_run
 from crosstune.recipes.prepare import make_bm25, select
+from crosstune.recipes.reading import Logits, score_run
 from crosstune.scoring import BatchScorer, rerank
 from crosstune.types import Collection, Run, Splits
 

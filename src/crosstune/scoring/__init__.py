@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crosstune.scoring.base import BatchScorer, ScoredPairs, n_processors, processor_name
 from crosstune.scoring.cosine_scorer import CosineScorer
-from crosstune.scoring.fusion import fit_weights, fuse, rerank, standardised
+from crosstune.scoring.fusion import fit_weights, fuse, reading_order, rerank, standardised, with_rest, with_unread
 from crosstune.scoring.onnx_scorer import OnnxScorer
 from crosstune.scoring.openvino_scorer import OpenVinoScorer, computes_in_bf16
 from crosstune.scoring.reranker import RankedPassage, Reranker
@@ -31,6 +31,9 @@ __all__ = [
     "n_processors",
     "open_scorer",
     "processor_name",
+    "reading_order",
     "rerank",
     "standardised",
+    "with_rest",
+    "with_unread",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from crosstune.errors import ConfigError
-from crosstune.types import Candidate, Part, Run, ScoreKind
+from crosstune.types import Candidate, Part, Reading, Run, ScoreKind
 
 Parts = Mapping[Part, NDArray[np.float64]]
 """Part -> scores (candidates,) of one question, all in the same order."""
@@ -42,6 +43,28 @@ def fuse(parts: Parts, weights: Mapping[Part, float]) -> NDArray[np.float64]:
         if part in weights:
             fused += weights[part] * scores
     return fused
+
+
+def reading_order(parts: Parts, reading: Reading, n_candidates: int) -> NDArray[np.intp]:
+    """Places of one question's candidates in the order in which the cross-encoder should read them.
+
+    Args:
+        parts: Scores (candidates,) of the other parts; those that are absent are left out.
+        reading: What they are worth. How many are read is up to the caller.
+        n_candidates: Of the question; equals keep the order in which they are.
+    """
+    used = {part: scores for part, scores in parts.items() if part in reading.weights}
+    worth = fuse(used, reading.weights) if used else np.zeros(n_candidates)
+    return np.argsort(-worth, kind="stable")
+
+
+def with_unread(logits: NDArray[np.float64], n_candidates: int) -> NDArray[np.float64]:
+    """Logits (candidates,) of one question, of which the first were read: the others have the lowest of those.
+
+    A logit that is not a number makes all the others that, so that it is not overlooked.
+    """
+    lowest = logits.min() if len(logits) else 0.0
+    return np.concatenate([logits, np.full(n_candidates - len(logits), lowest)])
 
 
 def fit_weights(
@@ -122,3 +145,19 @@ def rerank(
             Candidate(candidates[i].passage_id, float(found[i]), rank) for rank, i in enumerate(order, start=1)
         )
     return Run(name, first_stage.depth, kind, reordered)
+
+
+def with_rest(reranked: Run, first_stage: Run) -> Run:
+    """A ranking of some candidates, and behind them the others of the first stage in its order.
+
+    Their scores go on downwards from the lowest in steps of 1, so that the order can be read off the scores.
+    """
+    joined = {}
+    for query_id, candidates in first_stage.candidates.items():
+        top = reranked.candidates.get(query_id, ())
+        there = {candidate.passage_id for candidate in top}
+        lowest = min((candidate.score for candidate in top), default=0.0)
+        rest = [candidate.passage_id for candidate in candidates if candidate.passage_id not in there]
+        behind = (Candidate(pid, lowest - i, len(top) + i) for i, pid in enumerate(rest, start=1))
+        joined[query_id] = (*top, *behind)
+    return replace(reranked, depth=first_stage.depth, candidates=joined)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +25,9 @@ from crosstune.scoring.base import BatchScorer
 from crosstune.scoring.cache import CachedScorer, PairCache, ScoreCache, model_hash
 from crosstune.scoring.cosine_scorer import CosineScorer
 from crosstune.scoring.deadline import score_within
-from crosstune.scoring.fusion import fuse, standardised
+from crosstune.scoring.fusion import fuse, reading_order, standardised, with_unread
 from crosstune.scoring.runtimes import open_scorer, require_known
-from crosstune.types import Calibration, Part
+from crosstune.types import Calibration, Part, Reading
 
 Scores = NDArray[np.float64]
 
@@ -38,13 +39,14 @@ class RankedPassage:
     Attributes:
         index: Place in the input, from 0.
         rank: 1 is best.
-        logit: The cross-encoder's raw score; None when it has no part in this ranking.
+        logit: The cross-encoder's raw score; None when it has no part in this ranking, or was not to read this passage
+            (`Fusion.reading`).
         probability: Calibrated probability that it answers the question; None when parts of the score that was
             calibrated are missing.
         answers: Whether the probability reaches the no-answer threshold.
         score: What the ranking is by.
-        reranked: False when the deadline came first: it stands behind all that were reached, in first-stage order,
-            with `logit`, `probability` and `score` None and `answers` False.
+        reranked: False when the deadline came first: it stands behind all that were reached, in the order in which
+            it would have been read, with `logit`, `probability` and `score` None and `answers` False.
     """
 
     index: int
@@ -144,7 +146,8 @@ class Reranker:
             first_stage_scores: The first stage's scores of the passages, higher is better. They count when they were
                 a part of the score that was judged.
             deadline_ms: Let the cross-encoder read as many passages as fit into this time, the first 8 in any case.
-                They are taken in first-stage order: by `first_stage_scores`, else as given. None reads all.
+                They are taken in first-stage order: by `first_stage_scores`, else as given; where it reads only the
+                best by the other parts, in their order. None reads all that it is to read.
 
         Raises:
             ConfigError: Not one first-stage score for each passage, or a deadline that is not above 0.
@@ -162,20 +165,33 @@ class Reranker:
     def _rank(
         self, query: str, passages: Sequence[str], first_stage: Scores | None, deadline_ms: float | None
     ) -> list[RankedPassage]:
-        parts = self.parts(first_stage is not None)
-        order = np.arange(len(passages))
-        logits: Scores | None = None
-        if Part.CROSS_ENCODER in parts:
-            if deadline_ms is not None and first_stage is not None:
-                order = np.argsort(-first_stage, kind="stable")
-            logits = self._logits([(query, passages[i]) for i in order.tolist()], deadline_ms)
-        reached = order if logits is None else order[: len(logits)]
-        found = self._part_scores(parts, query, passages, first_stage, reached)
-        if logits is not None:
-            found[Part.CROSS_ENCODER] = logits
-        ranked = self._ranked(reached, found)
+        parts, start = self.parts(first_stage is not None), time.perf_counter()
+        order, n_to_read = np.arange(len(passages)), len(passages)
+        if Part.CROSS_ENCODER not in parts:
+            return self._ranked(order, self._part_scores(parts, query, passages, first_stage, order), None)
+        reading = self._reading(len(passages))
+        if first_stage is not None and (reading is not None or deadline_ms is not None):
+            order = np.argsort(-first_stage, kind="stable")
+        found: dict[Part, Scores] | None = None
+        if reading is not None:
+            found = self._part_scores({*parts, *reading.weights}, query, passages, first_stage, order)
+            places, n_to_read = reading_order(found, reading, len(order)), reading.n
+            order, found = order[places], {part: found[part][places] for part in parts if part in found}
+        left_ms = None if deadline_ms is None else deadline_ms - 1000 * (time.perf_counter() - start)
+        logits = self._logits([(query, passages[i]) for i in order[:n_to_read].tolist()], left_ms)
+        late = len(logits) < n_to_read
+        reached = order[: len(logits)] if late else order
+        if found is None:
+            found = self._part_scores(parts, query, passages, first_stage, reached)
+        found = {part: scores[: len(reached)] for part, scores in found.items()}
+        ranked = self._ranked(reached, found, logits)
         behind = enumerate(order[len(reached) :].tolist(), start=len(ranked) + 1)
         return ranked + [RankedPassage(i, rank, None, None, False, None, reranked=False) for rank, i in behind]
+
+    def _reading(self, n_passages: int) -> Reading | None:
+        """What the cross-encoder reads of so many passages; None for all."""
+        reading = None if self.bundle.fusion is None else self.bundle.fusion.reading
+        return reading if reading is not None and reading.n < n_passages else None
 
     def _logits(self, pairs: Sequence[tuple[str, str]], deadline_ms: float | None) -> Scores:
         """Logits of the pairs, with a deadline of the first of them."""
@@ -185,7 +201,7 @@ class Reranker:
 
     def _part_scores(
         self,
-        parts: Sequence[Part],
+        parts: Collection[Part],
         query: str,
         passages: Sequence[str],
         first_stage: Scores | None,
@@ -203,14 +219,17 @@ class Reranker:
             found[Part.FIRST_STAGE] = standardised(first_stage[reached])
         return found
 
-    def _ranked(self, reached: NDArray[np.intp], parts: dict[Part, Scores]) -> list[RankedPassage]:
-        """Ranking of the passages that were reached; all arrays (reached,) in the same order."""
-        logits = parts.get(Part.CROSS_ENCODER)
+    def _ranked(
+        self, reached: NDArray[np.intp], parts: dict[Part, Scores], logits: Scores | None
+    ) -> list[RankedPassage]:
+        """Ranking of the passages that were reached; all arrays (reached,) in the same order, of logits the first."""
+        if logits is not None:
+            parts[Part.CROSS_ENCODER] = with_unread(logits, len(reached))
         fusion = self.bundle.fusion
         if fusion is not None and parts and fusion.weights.keys() & parts.keys():
             scores = fuse(parts, fusion.weights)
         else:
-            scores = np.zeros(len(reached)) if logits is None else logits
+            scores = parts.get(Part.CROSS_ENCODER, np.zeros(len(reached)))
         calibration, calibrated = self._calibration(scores, parts)
         chances = None if calibration is None else calibration.probability(calibrated)
         threshold = 1.0 if calibration is None else calibration.threshold
@@ -218,7 +237,7 @@ class Reranker:
             RankedPassage(
                 int(reached[i]),
                 rank,
-                None if logits is None else float(logits[i]),
+                float(logits[i]) if logits is not None and i < len(logits) else None,
                 None if chances is None else float(chances[i]),
                 chances is not None and bool(chances[i] >= threshold),
                 float(scores[i]),
@@ -281,7 +300,7 @@ class Reranker:
 
     def _wants(self, part: Part) -> bool:
         fusion = self.bundle.fusion
-        return part is Part.CROSS_ENCODER if fusion is None else part in fusion.weights
+        return part is Part.CROSS_ENCODER if fusion is None else part in fusion.parts
 
     def _open_bi_encoder(self) -> CosineScorer | None:
         """The bi-encoder, if it has a part in the score and can be run; otherwise why not is noted."""

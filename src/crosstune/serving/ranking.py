@@ -80,7 +80,8 @@ def _tokens(
     if Part.CROSS_ENCODER not in reranker.parts(with_first_stage):
         return 0, 0
     # Tokenised once more, which is little beside scoring.
-    encoded = reranker.scorer.encode([(request.query, request.texts[item.index]) for item in reached])
+    read = [request.texts[item.index] for item in reached if item.logit is not None]
+    encoded = reranker.scorer.encode([(request.query, text) for text in read])
     return sum(len(pair) for pair in encoded), sum(pair.truncated for pair in encoded)
 
 

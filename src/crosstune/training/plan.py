@@ -1,7 +1,8 @@
-"""What a time budget buys: length, negatives and epochs from the measured speed."""
+"""What a time budget buys: length, negatives, epochs and depth of reading from the measured speed."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -9,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 LENGTHS = (64, 96, 128, 192, 256, 384, 512)
+# Candidates that a cross-encoder reads of each question where there is no time for all: the order of the first ten is
+# what is looked at, and the parts that cost little have brought the answer there or near.
+_READS = (20, 10)
+# Candidates that a second first stage adds to those of the first: of all, and of the few best of each; and those that
+# a first stage puts in front and the other parts do not.
+_OTHERS, _OTHER_BEST, _OTHER_TOP = 0.35, 0.15, 0.4
 _DEPTH_OF_CHECK = 20
 _MIN_EPOCHS = 1.5
+# Beside a first stage that could have the time, a reranker that has seen fewer of the questions is not worth it.
+_LEAST_EPOCHS = 0.5
 # Fewer would only measure the warm-up.
 _FEWEST_STEPS = 10
 # Measured speeds are of a quiet second; minutes of work are slower (heat, neighbours, short batches).
@@ -27,8 +36,9 @@ class Workload:
         query_lengths, passage_lengths: Tokens of each text (samples are fine).
         n_groups: Positives to train on.
         n_dev, n_test: Questions to judge on.
-        depth: Candidates judged for each.
+        depth: Candidates of each.
         n_models: Rerankers to judge on test: 2 when the base is one, else 1.
+        n_runs: First stages whose candidates the tuned one is judged on.
     """
 
     query_lengths: NDArray[np.int64]
@@ -38,6 +48,17 @@ class Workload:
     n_test: int
     depth: int
     n_models: int
+    n_runs: int = 1
+
+    def n_judged(self, reads: int) -> float:
+        """Pairs of dev and test that are read where so many of each question's candidates are."""
+        beside = self.n_runs - 1
+        if reads >= self.depth:
+            tuned = (self.n_dev + self.n_test) * (1 + _OTHERS * beside)
+        else:
+            picked = 1 + _OTHER_BEST * beside
+            tuned = self.n_dev * picked + self.n_test * (picked + _OTHER_TOP * self.n_runs)
+        return reads * (tuned + (self.n_models - 1) * self.n_test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +81,11 @@ class Plan:
         n_evaluations: Dev evaluations during training.
         dev_depth: Candidates of each dev question in those.
         n_dev: Dev questions in those.
+        reads: Candidates of each question that a cross-encoder reads when it is judged and used.
         training_s: Expected seconds of training, dev evaluations included.
         judging_s: Expected seconds of scoring dev and test afterwards.
         fits: Whether all of it fits the budget.
-        can_be_judged: Whether judging alone fits.
+        worth_it: Whether judging fits, and enough training that the model differs from its base.
     """
 
     max_length: int
@@ -73,17 +95,18 @@ class Plan:
     n_evaluations: int
     dev_depth: int
     n_dev: int
+    reads: int
     training_s: float
     judging_s: float
     fits: bool
-    can_be_judged: bool
+    worth_it: bool
 
     def sentence(self) -> str:
         """What was chosen, in one line."""
         return (
             f"{self.n_epochs:.1f} epochs ({self.n_steps} steps), {self.n_negatives} negatives a question, "
             f"{self.max_length} tokens a pair; about {_minutes(self.training_s)} of training and "
-            f"{_minutes(self.judging_s)} of judging"
+            f"{_minutes(self.judging_s)} of judging, {self.reads} passages a question"
         )
 
 
@@ -99,10 +122,11 @@ def plan(
 ) -> Plan:
     """Fit training and judging into the time left.
 
-    Judging on test is never cut: its time comes first. Then the richest of a short list of ways to train is taken
-    that gives at least one and a half epochs: first full length and all negatives, then fewer negatives, then
-    shorter pairs, as long as half of them stay whole (long questions leave little room for passages). When nothing
-    fits, the cheapest way with as many steps as there is time for.
+    All test questions are judged, and their time comes first. Then the richest of a short list of ways to train is
+    taken that gives at least one and a half epochs: first full length and all negatives, then fewer negatives, then
+    shorter pairs, as long as half of them stay whole (long questions leave little room for passages). Before a way is
+    given up, the cross-encoder reads fewer of the candidates. When nothing fits, the way that trains for longest with
+    as many steps as there is time for.
 
     Args:
         work: Counts and lengths.
@@ -117,8 +141,15 @@ def plan(
     shorter = [length for length in reversed(LENGTHS) if max(128, _median_length(work)) <= length < full][:2]
     fewer = min(3, n_negatives)
     ways = [(full, n_negatives), (full, fewer), *((length, fewer) for length in shorter)]
-    plans = [_for_way(work, speed, budget_s, max_epochs, batch_groups, *way) for way in ways]
-    return next((p for p in plans if p.fits), max(plans, key=lambda p: (p.n_epochs, -p.training_s)))
+    reads = (work.depth, *(n for n in _READS if n < work.depth))
+    plans = [
+        _for_way(work, speed, budget_s, max_epochs, batch_groups, *way, n) for way, n in itertools.product(ways, reads)
+    ]
+    return next((p for p in plans if p.fits), max(plans, key=_when_nothing_fits))
+
+
+def _when_nothing_fits(found: Plan) -> tuple[bool, float, float]:
+    return found.worth_it, found.n_epochs, -(found.training_s + found.judging_s)
 
 
 def _for_way(
@@ -129,10 +160,11 @@ def _for_way(
     batch_groups: int,
     max_length: int,
     n_negatives: int,
+    reads: int,
 ) -> Plan:
     tokens = mean_pair_tokens(work, max_length)
     scoring_s = tokens / (speed.scoring_tokens_per_s * _CAUTION)  # seconds a pair
-    judging_s = (work.n_dev + work.n_models * work.n_test) * work.depth * scoring_s
+    judging_s = work.n_judged(reads) * scoring_s
     step_s = batch_groups * (1 + n_negatives) * tokens / (speed.training_tokens_per_s * _CAUTION)
     steps_per_epoch = math.ceil(work.n_groups / batch_groups)
     dev_depth, n_dev = min(_DEPTH_OF_CHECK, work.depth), min(100, work.n_dev)
@@ -142,6 +174,7 @@ def _for_way(
     for_steps_s = max(0.0, min(available_s * (1 - _DEV_SHARE), available_s - _MIN_EVALUATIONS * check_s))
     n_steps = min(math.ceil(max_epochs * steps_per_epoch), int(for_steps_s / step_s))
     fits = n_steps >= min(_MIN_EPOCHS, max_epochs) * steps_per_epoch
+    worth_it = n_steps >= min(_LEAST_EPOCHS, max_epochs) * steps_per_epoch
     if not fits:  # A run of fewer steps would only measure the warm-up.
         n_steps = max(n_steps, min(20, steps_per_epoch))
     affordable = int(_DEV_SHARE * n_steps * step_s / max(check_s, 1e-9))
@@ -154,10 +187,11 @@ def _for_way(
         n_evaluations=n_evaluations,
         dev_depth=dev_depth,
         n_dev=n_dev,
+        reads=reads,
         training_s=n_steps * step_s + n_evaluations * check_s,
         judging_s=judging_s,
         fits=fits,
-        can_be_judged=judging_s <= budget_s,
+        worth_it=worth_it,
     )
 
 
