@@ -29,7 +29,9 @@ from transformers import TrainerCallback
 
 from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.checkpoints import Checkpoint, CheckpointKind, load_reranker, resolve
+from crosstune.data.nli import build_nli_pairs
 from crosstune.progress import silent
+from crosstune.recipes.blog import train_qa_dict
 from crosstune.recipes.prepare import Prepared, queries_of, select
 from crosstune.recipes.reading import score_run
 from crosstune.retrieval import Dense
@@ -104,10 +106,8 @@ def st_cross_encoder_lambda(prepared: Prepared, limit_s: float, folder: str) -> 
 def _st_cross_encoder(
     prepared: Prepared, limit_s: float, folder: str, form: str, make_loss: Callable[[Any], Any]
 ) -> Run:
-    """Batch 16, 2e-5 with 10% warm-up, one epoch, from the same bare encoder."""
+    """One epoch from the same bare encoder."""
     start = time.monotonic()
-    torch.manual_seed(0)
-    model = CrossEncoder(str(resolve("embedded").path), num_labels=1, device="cpu", max_length=_MAX_LENGTH)
     pairs = _pairs(prepared)
     data = mine_hard_negatives(
         Dataset.from_dict({"query": [q for q, _ in pairs], "answer": [p for _, p in pairs]}),
@@ -115,13 +115,28 @@ def _st_cross_encoder(
         num_negatives=5, range_min=0, range_max=100, relative_margin=0.05, sampling_strategy="top",
         output_format=form, use_faiss=False, verbose=False,
     )  # fmt: skip
+    return _st_trained(prepared, data, make_loss, 1, limit_s - (time.monotonic() - start), folder)
+
+
+def blog(prepared: Prepared, limit_s: float, folder: str) -> Run:
+    """The Redis article's recipe: each answer and one random other for its question, BCE, 8 epochs."""
+    pairs = build_nli_pairs(train_qa_dict(prepared), 0)
+    columns = {"query": "query", "answer": "passage", "label": "label"}
+    data = Dataset.from_dict({name: [getattr(pair, field) for pair in pairs] for name, field in columns.items()})
+    return _st_trained(prepared, data, BinaryCrossEntropyLoss, 8, limit_s, folder)
+
+
+def _st_trained(
+    prepared: Prepared, data: Any, make_loss: Callable[[Any], Any], n_epochs: int, limit_s: float, folder: str
+) -> Run:
+    """sentence-transformers' CrossEncoderTrainer: batch 16, 2e-5 with 10% warm-up."""
+    torch.manual_seed(0)
+    model = CrossEncoder(str(resolve("embedded").path), num_labels=1, device="cpu", max_length=_MAX_LENGTH)
     arguments = CrossEncoderTrainingArguments(
-        folder, num_train_epochs=1, per_device_train_batch_size=16, learning_rate=2e-5, warmup_steps=0.1,
+        folder, num_train_epochs=n_epochs, per_device_train_batch_size=16, learning_rate=2e-5, warmup_steps=0.1,
         save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
     )  # fmt: skip
-    trainer = CrossEncoderTrainer(
-        model, arguments, data, loss=make_loss(model), callbacks=[_Deadline(limit_s - (time.monotonic() - start))]
-    )
+    trainer = CrossEncoderTrainer(model, arguments, data, loss=make_loss(model), callbacks=[_Deadline(limit_s)])
     trainer.train()
     model.save_pretrained(f"{folder}/model")
     return _reranked(prepared, f"{folder}/model")
@@ -190,4 +205,5 @@ RIVALS: dict[str, Callable[[Prepared, float, str], Run]] = {
     "sentence-transformers cross-encoder (BCE)": st_cross_encoder_bce,
     "sentence-transformers cross-encoder (LambdaLoss)": st_cross_encoder_lambda,
     "FlagEmbedding reranker": flag_embedding,
+    "the article's recipe": blog,
 }
