@@ -9,8 +9,9 @@ import torch
 from crosstune.bi_encoder import load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.data import near_duplicate_passages
-from crosstune.recipes import retriever
-from crosstune.recipes.retriever import DevQuality, _Examples, _n_dev, average_weights, seconds_afterwards
+from crosstune.recipes import averaging
+from crosstune.recipes.averaging import DevQuality, _n_dev, average, average_weights, seconds_afterwards
+from crosstune.recipes.contrasts import Contrasts
 from crosstune.types import Candidate, Collection, Passage, Query, Run, ScoreKind, Splits
 
 
@@ -41,7 +42,7 @@ def test_examples_know_other_answers_and_protected_ones():
         {"q1": {"a": 1, "b": 1, "c": 0}, "q2": {"b": 1}, "q3": {"b": 2}},
         "",
     )
-    examples = _Examples(prepared_of(collection, train=("q1", "q2"), test=("q3",)))
+    examples = Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3",)))
     assert examples.queries == ["q1", "q2"]
     assert examples.passages == [texts["a"], texts["b"]]  # c answers nothing
     assert [(e.query, e.positive, e.negatives, set(e.never)) for e in examples.all] == [
@@ -61,9 +62,9 @@ def test_questions_are_contrasted_where_most_answers_are_protected():
         {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"b": 1}, "q4": {"a": 1}},
         "",
     )
-    assert _Examples(prepared_of(collection, train=("q1", "q2"), test=("q3", "q4"))).rival_questions
-    assert _Examples(prepared_of(collection, train=("q1", "q2"), dev=("q4",), test=("q3",))).rival_questions
-    assert not _Examples(prepared_of(collection, train=("q1", "q2"), test=("q3",))).rival_questions
+    assert Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3", "q4"))).rival_questions
+    assert Contrasts(prepared_of(collection, train=("q1", "q2"), dev=("q4",), test=("q3",))).rival_questions
+    assert not Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3",))).rival_questions
 
 
 def memory(**known):
@@ -128,7 +129,7 @@ def test_dev_quality_is_that_of_the_candidates_ordered_by_cosine(corpus, bare_be
 @pytest.mark.parametrize(("tuned", "half", "share"), [(0.8, 0.7, 1.0), (0.7, 0.8, 0.5), (0.7, 0.7, 0.5)])
 def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, half, share):
     qualities = iter([tuned, half])
-    monkeypatch.setattr(retriever, "DevQuality", lambda prepared, precision, n_dev: lambda model: next(qualities))
+    monkeypatch.setattr(averaging, "DevQuality", lambda prepared, precision, n_dev: lambda model: next(qualities))
     folder = memory(embedding_s=1.0)
     folder.training = tmp_path
     moved = tmp_path / "tuned"
@@ -140,10 +141,10 @@ def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, 
     prepared = SimpleNamespace(
         embedder=resolve(str(bare_bert)), splits=SimpleNamespace(dev=("q1",)), collection=SimpleNamespace(passages="p")
     )
-    found, path = retriever._average(prepared, moved, 600.0, folder)
+    found, path = average(prepared, moved, 600.0, folder)
     assert found == share
     base, kept = (load_bi_encoder(resolve(str(p)), "cpu").state_dict() for p in (bare_bert, path))
     name = next(name for name in base if name.endswith("word_embeddings.weight"))
     torch.testing.assert_close(kept[name], base[name] + share)
     # A continued run decides nothing anew.
-    assert retriever._average(prepared, moved, 600.0, folder) == (share, path)
+    assert average(prepared, moved, 600.0, folder) == (share, path)

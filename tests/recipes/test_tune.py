@@ -357,13 +357,13 @@ def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, s
     # 28 questions with 10 to 14 candidates of about 12 tokens at 1 token a second: over an hour.
     monkeypatch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1.0))
     monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)
-    budgets, tune_first_stage = [], recipe.tune_first_stage
+    budgets, tune_first_stage = [], recipe.FirstStageTuner.tune
 
-    def heard(prepared, settings, budget_s, *rest):
+    def heard(self, budget_s, *rest):
         budgets.append(budget_s)
-        return tune_first_stage(prepared, settings, budget_s, *rest)
+        return tune_first_stage(self, budget_s, *rest)
 
-    monkeypatch.setattr(recipe, "tune_first_stage", heard)
+    monkeypatch.setattr(recipe.FirstStageTuner, "tune", heard)
     result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="auto"))
     assert any("The cross-encoder was left out" in note for note in result.report["notes"])
     # The first stage has the time of both: 0.85 of the 40 s that are left of 60, less what reading the file took.
@@ -376,33 +376,39 @@ def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, s
 
 
 @pytest.mark.parametrize(
-    ("after_s", "judging_s", "first", "second"),
+    ("after_s", "enough_s", "needed_s", "first", "second"),
     [
         # 320 s of budget leave 300; of what the first stage's embedding leaves of them, 0.6 are the cross-encoder's.
-        (30, 162, True, True),
-        (30, 163, True, False),
-        (241, 100, False, True),  # above 0.8 of 300
-        (241, 600, True, False),  # neither fits: the cheaper one
-        (700, 600, False, True),
+        (30, 0, 162, True, True),
+        (30, 0, 163, True, False),
+        # Two epochs of the first stage take 135 of those 270 s: the other half is the cross-encoder's.
+        (30, 135, 135, True, True),
+        (30, 135, 136, True, False),
+        (30, 1e6, 40, True, True),  # never less than 0.15 of them
+        (30, 1e6, 41, True, False),
+        (241, 0, 100, False, True),  # above 0.8 of 300
+        (241, 0, 600, True, False),  # neither fits: the cheaper one
+        (700, 0, 600, False, True),
     ],
 )
-def test_what_there_is_time_for(after_s, judging_s, first, second):
+def test_what_there_is_time_for(after_s, enough_s, needed_s, first, second):
     remembered, said, notes = {}, [], []
     folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
     prepared = SimpleNamespace(
         stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
     )
     measured = SimpleNamespace(
-        plan=lambda budget_s: SimpleNamespace(judging_s=judging_s, worth_it=judging_s <= budget_s)
+        plan=lambda budget_s: SimpleNamespace(judging_s=needed_s, worth_it=needed_s <= budget_s + 1e-9)
     )
+    tuner = SimpleNamespace(after_s=after_s, seconds=lambda n_epochs: enough_s * n_epochs / 2)
     stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
-    assert stages._affordable(after_s, measured, notes) == (first, second)
+    assert stages._affordable(tuner, measured, notes) == (first, second)
     assert said == notes
     assert len(said) == 2 - first - second
     assert any("embedding 1,234 passages" in line for line in said) is not first
     assert any("cross-encoder was left out" in line for line in said) is not second
     prepared.stopwatch.elapsed_s = 319.0  # a continued run decides nothing anew
-    assert stages._affordable(after_s, measured, []) == (first, second)
+    assert stages._affordable(tuner, measured, []) == (first, second)
 
 
 def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path, bert):

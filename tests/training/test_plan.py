@@ -202,7 +202,7 @@ class TestFirstStage:
     QUERIES, PASSAGES = np.full(640, 20), np.full(640, 180)
 
     def plan(self, budget_s, **changes):
-        options = {"batch": 32, "longest": 256} | changes
+        options = {"batch": 32, "longest": 256, "max_epochs": 4.0} | changes
         return plan_first_stage(self.QUERIES, self.PASSAGES, 1000.0, budget_s, **options)
 
     def test_with_time_for_all_epochs(self):
@@ -224,7 +224,7 @@ class TestFirstStage:
 
     def test_never_fewer_steps_than_say_anything(self):
         assert self.plan(1).n_steps == 10
-        few = plan_first_stage(np.full(40, 20), np.full(40, 180), 1000.0, 1, batch=32, longest=256)
+        few = plan_first_stage(np.full(40, 20), np.full(40, 180), 1000.0, 1, batch=32, longest=256, max_epochs=4.0)
         assert few.n_steps == 8  # all four epochs are no more
 
     def test_a_model_that_reads_less_than_128_tokens(self):

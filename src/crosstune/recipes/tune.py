@@ -19,7 +19,7 @@ from crosstune.recipes.finished import FinishedRun
 from crosstune.recipes.measure import BATCH_GROUPS, CLOSING_S, Measured, measure
 from crosstune.recipes.prepare import Prepared, Say, top_of, unheard
 from crosstune.recipes.reading import score_run
-from crosstune.recipes.retriever import TunedFirstStage, seconds_afterwards, tune_first_stage
+from crosstune.recipes.retriever import FirstStageTuner, TunedFirstStage
 from crosstune.recipes.run import load_base, run_recipe
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
@@ -35,8 +35,10 @@ from crosstune.training import (
 )
 from crosstune.types import Collection, Run, TrainingGroup
 
-# Of the time that is left: a first stage learns more in a minute than a reranker, and is done sooner.
+# Of the time that is left: a first stage learns more in a minute than a reranker, and is done sooner. Beside a reranker
+# it has its share, and more where that is too little for a few epochs.
 _FIRST_STAGE_SHARE, _WHOLE_SHARE = 0.4, 0.85
+_ENOUGH_EPOCHS = 2.0
 # What is tuned has to be embedded anew to be judged; beyond this share of the time that buys nothing.
 _MOST_FOR_EMBEDDING = 0.8
 
@@ -103,12 +105,15 @@ class _Stages:
     def train(self) -> Tuned:
         """The first stage, then the reranker over what the tuned first stage finds."""
         settings, notes = self._settings, list[str]()
-        after_s = self._after_first_stage_s(notes)
-        reader = None if settings.stages == "retriever" else self._reader(n_runs=1 if after_s is None else 2)
-        if settings.stages == "auto" and after_s is not None and reader is not None:
-            first, second = self._affordable(after_s, reader.measured, notes)
-            after_s, reader = after_s if first else None, reader if second else None
-        first_stage = None if after_s is None else self._first_stage(after_s, alone=reader is None)
+        tuner = self._tuner(notes)
+        reader = None if settings.stages == "retriever" else self._reader(n_runs=1 if tuner is None else 2)
+        if settings.stages == "auto" and tuner is not None and reader is not None:
+            first, second = self._affordable(tuner, reader.measured, notes)
+            tuner, reader = tuner if first else None, reader if second else None
+        first_stage = None
+        if tuner is not None:
+            budget_s = self._first_stage_s(self._left_s(), tuner, alone=reader is None)
+            first_stage = tuner.tune(budget_s, self._progress, self._say)
         reranker, chosen = (None, {}) if reader is None else self._reranker(reader, first_stage, notes)
         resolved = settings.to_json() | {"recipe": "default"} | chosen
         if first_stage is not None:
@@ -121,15 +126,15 @@ class _Stages:
         """Seconds of the budget that are left for work."""
         return max(0.0, self._settings.budget_s - self._prepared.stopwatch.elapsed_s - CLOSING_S)
 
-    def _after_first_stage_s(self, notes: list[str]) -> float | None:
-        """Seconds of embedding once a first stage is tuned; None when none will be."""
+    def _tuner(self, notes: list[str]) -> FirstStageTuner | None:
+        """The first stage's bi-encoder; None when it will not be tuned."""
         stages = self._settings.stages
         if stages == "reranker":
             return None
         if stages == "auto" and self._prepared.similarity is None:
             self._explain("The embedder cannot read this language, so the first stage was not tuned.", notes)
             return None
-        return seconds_afterwards(self._prepared, self._settings.budget_s, self._folder)
+        return FirstStageTuner(self._prepared, self._settings, self._folder)
 
     def _reader(self, n_runs: int) -> _Reader:
         """The cross-encoder, and how fast it is over the candidates of so many first stages."""
@@ -138,7 +143,14 @@ class _Stages:
             measured = measure(model, tokenizer, self._prepared, self._base, self._settings, self._folder, n_runs)
         return _Reader(model, tokenizer, measured)
 
-    def _affordable(self, after_s: float, measured: Measured, notes: list[str]) -> tuple[bool, bool]:
+    @staticmethod
+    def _first_stage_s(left_s: float, tuner: FirstStageTuner, alone: bool) -> float:
+        """Seconds of training for the first stage, of those that its embedding leaves."""
+        rest_s = max(0.0, left_s - tuner.after_s)
+        share = _WHOLE_SHARE if alone else max(_FIRST_STAGE_SHARE, tuner.seconds(_ENOUGH_EPOCHS) / max(1.0, rest_s))
+        return min(share, _WHOLE_SHARE) * rest_s
+
+    def _affordable(self, tuner: FirstStageTuner, measured: Measured, notes: list[str]) -> tuple[bool, bool]:
         """Whether there is time for the first stage, and for the cross-encoder; for one of them there always is.
 
         Asked before anything is tuned, so that one alone gets the time of both. Where neither fits, the one whose
@@ -148,15 +160,16 @@ class _Stages:
         if decided is None:
             left_s = self._left_s()
             judging_s = measured.plan(left_s).judging_s
-            first = after_s <= _MOST_FOR_EMBEDDING * left_s or after_s < judging_s
-            second = measured.plan((1 - _FIRST_STAGE_SHARE) * max(0.0, left_s - after_s)).worth_it
+            first = tuner.after_s <= _MOST_FOR_EMBEDDING * left_s or tuner.after_s < judging_s
+            others_s = max(0.0, left_s - tuner.after_s) - self._first_stage_s(left_s, tuner, alone=False)
+            second = measured.plan(others_s).worth_it
             decided = {"first": first, "second": second or not first, "left_s": left_s, "judging_s": judging_s}
             self._folder.remember(affordable=decided)
         if not decided["first"]:
             self._explain(
                 f"The first stage was not tuned: embedding {len(self._prepared.collection.passages):,} passages anew, "
-                f"and the dev candidates before, would take about {after_s:.0f} of the {decided['left_s']:.0f} seconds "
-                "left. Give more time (--budget), or --stages both to do it anyway.",
+                f"and the dev candidates before, would take about {tuner.after_s:.0f} of the {decided['left_s']:.0f} "
+                "seconds left. Give more time (--budget), or --stages both to do it anyway.",
                 notes,
             )
         if not decided["second"]:
@@ -170,11 +183,6 @@ class _Stages:
             "tune it anyway.",
             notes,
         )
-
-    def _first_stage(self, after_s: float, alone: bool) -> TunedFirstStage:
-        share = _WHOLE_SHARE if alone else _FIRST_STAGE_SHARE
-        budget_s = share * max(0.0, self._left_s() - after_s)
-        return tune_first_stage(self._prepared, self._settings, budget_s, self._folder, self._progress, self._say)
 
     def _reranker(
         self, reader: _Reader, first_stage: TunedFirstStage | None, notes: list[str]

@@ -229,7 +229,7 @@ def plan_first_stage(
     *,
     batch: int,
     longest: int,
-    max_epochs: float = 4.0,
+    max_epochs: float,
 ) -> FirstStagePlan:
     """Fit bi-encoder training into its share of the time.
 
