@@ -167,7 +167,7 @@ def _for_way(
     judging_s = work.n_judged(reads) * scoring_s
     step_s = batch_groups * (1 + n_negatives) * tokens / (speed.training_tokens_per_s * _CAUTION)
     steps_per_epoch = math.ceil(work.n_groups / batch_groups)
-    dev_depth, n_dev = min(_DEPTH_OF_CHECK, work.depth), min(100, work.n_dev)
+    dev_depth, n_dev = min(_DEPTH_OF_CHECK, reads), min(100, work.n_dev)
     check_s = n_dev * dev_depth * scoring_s
     available_s = max(0.0, budget_s - judging_s)
     # Dev checks get their share, and never less than the fewest of them need.
