@@ -90,7 +90,7 @@ def test_what_a_deadline_leaves_stands_last(held, raw):
     assert scores == sorted(scores, reverse=True)
     assert scores[8:] == ([scores[7] - 1] * 4 if raw else [0.0] * 4)
     assert found.n_scored == 8
-    assert found.warnings == ("the deadline came before 4 of 12 documents; they stand last, in first-stage order",)
+    assert found.warnings == ("the deadline came before 4 of 12 documents; they stand last, unread",)
 
 
 def test_tokens_are_those_of_all_pairs(held):

@@ -47,7 +47,7 @@ def rank(
     By all parts of the tuned score that were judged: cross-encoder, bi-encoder, shared words. Shows the score, the
     calibrated probability that the passage answers the question, and whether that reaches the no-answer threshold
     chosen on your dev questions. With --deadline-ms, passages that were not reached stand behind
-    the reranked ones in the order of the first stage.
+    the reranked ones, in the order in which they would have been read.
 
     Example: crosstune rank --model runs/mine --query "How do refunds work?" --documents passages.txt
     """

@@ -88,7 +88,7 @@ def _tokens(
 def _warnings(reranker: Reranker, n: int, n_late: int, n_cut: int) -> list[str]:
     found = [f"ranked without the part {part.value}" for part in reranker.missing]
     if n_late:
-        found.append(f"the deadline came before {n_late} of {n} documents; they stand last, in first-stage order")
+        found.append(f"the deadline came before {n_late} of {n} documents; they stand last, unread")
     if n_cut:
         found.append(f"{n_cut} of {n} documents were cut: query and document have {reranker.bundle.max_length} tokens")
     return found
