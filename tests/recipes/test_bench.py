@@ -10,7 +10,7 @@ from crosstune.errors import BundleError, ConfigError
 from crosstune.pair_encoding import PairEncoder
 from crosstune.recipes.bench import BenchSettings, bench, measure_cells
 from crosstune.recipes.bench_pairs import BenchPairs, one_token_words
-from crosstune.types import Calibration, ScoreKind
+from crosstune.types import Calibration, Fusion, Part, Reading, ScoreKind
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert")
 
@@ -239,3 +239,13 @@ class TestCommand:
 
     def test_no_model(self, tmp_path):
         assert isinstance(invoke(tmp_path, "-q").exception, BundleError)
+
+
+def test_what_the_cross_encoder_does_not_read_is_said(load, bert, tmp_path):
+    loaded, scale = load(bert), Calibration(1.0, 0.0, 0.5, 0, 0, 1)
+    weights = {Part.CROSS_ENCODER: 1.0, Part.LEXICAL: 1.0}
+    fusion = Fusion("bm25", weights, "und", scale, Reading(3, {Part.LEXICAL: 1.0}))
+    bundle = ModelBundle(tmp_path / "model", 64, ScoreKind.LOGIT, "b", "r", "f", "fp32", scale, fusion)
+    save_bundle(bundle, (loaded.model, loaded.tokenizer))
+    found = json.loads(invoke(tmp_path / "model", *SMALL[:-2], "--json", "-q").stdout)
+    assert any("reads the 3 that the other parts rank best" in note for note in found["notes"])

@@ -109,7 +109,7 @@ def bench(
         cells=tuple(cells),
         quality=quality,
         quality_sentence=sentence,
-        notes=tuple(_notes(cells, left_out, limit, settings.budget_s) + _parity(reranker)),
+        notes=tuple(_notes(cells, left_out, limit, settings.budget_s) + _reading(reranker) + _parity(reranker)),
     )
 
 
@@ -197,6 +197,16 @@ def _notes(cells: Sequence[LatencyCell], left_out: Sequence[int], limit: int, bu
             "--budget, fewer --candidates or fewer --tokens."
         )
     return notes
+
+
+def _reading(reranker: Reranker) -> list[str]:
+    fusion = reranker.bundle.fusion
+    if fusion is None or fusion.reading is None:
+        return []
+    return [
+        f"Of the candidates the cross-encoder reads the {fusion.reading.n} that the other parts rank best, as in the run "
+        "that tuned it."
+    ]
 
 
 def _quality(model: Path) -> tuple[Mapping[str, Estimate], str]:
