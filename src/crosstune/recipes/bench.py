@@ -204,8 +204,8 @@ def _reading(reranker: Reranker) -> list[str]:
     if fusion is None or fusion.reading is None:
         return []
     return [
-        f"Of the candidates the cross-encoder reads the {fusion.reading.n} that the other parts rank best, as in the run "
-        "that tuned it."
+        f"Of the candidates the cross-encoder reads the {fusion.reading.n} that the other parts rank best, as in the "
+        "run that tuned it."
     ]
 
 
