@@ -84,7 +84,7 @@ def _pairs(prepared: Prepared, n: int) -> Labelled:
     collection, splits = prepared.collection, prepared.splits
     mined = mine(
         collection, prepared.mining_run, splits.train,
-        protected_passage_ids={p for q in splits.dev + splits.test for p in collection.relevant(q)},
+        protected_passage_ids=splits.held_out(collection),
         near_duplicates=prepared.near_duplicates(), similarity=prepared.similarity,
         settings=MiningSettings(n_negatives=_N_NEGATIVES, seed=0),
     )  # fmt: skip

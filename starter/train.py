@@ -82,7 +82,7 @@ def read(name: str, data: Path, cache: Path, encoder: PairEncoder) -> Source:
         collection,
         dense.retrieve(queries, 100),
         train_ids,
-        protected_passage_ids={p for q in splits.dev + splits.test for p in collection.relevant(q)},
+        protected_passage_ids=splits.held_out(collection),
         near_duplicates=near_duplicate_passages(collection),
         similarity=dense.similarity(queries),
         settings=MiningSettings(n_negatives=_N_NEGATIVES, seed=0),

@@ -89,7 +89,7 @@ class Judge:
             collection,
             dense.retrieve(queries, 100),
             train_ids,
-            protected_passage_ids={p for q in self._splits.dev + self._splits.test for p in collection.relevant(q)},
+            protected_passage_ids=self._splits.held_out(collection),
             near_duplicates=near_duplicate_passages(collection),
             similarity=dense.similarity(queries),
             settings=MiningSettings(seed=0),

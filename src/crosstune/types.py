@@ -118,6 +118,10 @@ class Splits:
     groups: Mapping[str, str]
     seed: int | None
 
+    def held_out(self, collection: Collection) -> set[str]:
+        """Ids of the passages that answer dev or test questions: none may be a training negative."""
+        return {passage_id for query_id in self.dev + self.test for passage_id in collection.relevant(query_id)}
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

@@ -306,7 +306,7 @@ def _left_out(prepared: Prepared) -> list[str]:
     if n_negative:
         notes.append(f"{n_negative} answers judged wrong are not used: this recipe draws its own.")
     trained = {pid for query_id in splits.train for pid in collection.relevant(query_id)}
-    held_out = {pid for query_id in splits.dev + splits.test for pid in collection.relevant(query_id)}
+    held_out = splits.held_out(collection)
     if trained & held_out:
         notes.append(
             f"{len(trained & held_out)} answers of train questions also answer dev or test questions and may "

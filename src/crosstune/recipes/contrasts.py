@@ -24,12 +24,11 @@ class Contrasts:
             return frozenset(passage[pid] for pid in found if pid in passage)
 
         never = {query_id: places(_alike(collection, query_id, duplicates)) for query_id in query_ids}
-        held_out = {pid for query_id in splits.dev + splits.test for pid in collection.relevant(query_id)}
         self.queries = [collection.queries[query_id].text for query_id in query_ids]
         self.passages = [collection.passages[passage_id].full_text for passage_id in passage_ids]
         groups = splits.groups
         self.all = [ContrastiveExample(query[qid], passage[pid], (), never[qid], groups[qid]) for qid, pid in pairs]
-        self.protected = places(held_out)
+        self.protected = places(splits.held_out(collection))
         # In data with one set of answers for all splits hardly a passage may be anybody's negative.
         self.rival_questions = 2 * len(self.protected) > len(passage_ids)
 

@@ -302,7 +302,7 @@ def _mine(
         collection,
         run,
         splits.train,
-        protected_passage_ids={pid for query_id in splits.dev + splits.test for pid in collection.relevant(query_id)},
+        protected_passage_ids=splits.held_out(collection),
         near_duplicates=prepared.near_duplicates(),
         similarity=prepared.similarity,
         settings=MiningSettings(n_negatives=chosen.n_negatives, seed=settings.seed),
