@@ -1,150 +1,53 @@
-"""Tuning the first stage: whose negative is what, how much of the tuning is kept, and what it is judged by."""
+"""What tuning the first stage costs."""
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
 
-from crosstune.bi_encoder import load_bi_encoder
+from crosstune.bi_encoder import TextEncoder, load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.data import near_duplicate_passages
-from crosstune.recipes import averaging
-from crosstune.recipes.averaging import DevQuality, _n_dev, average, average_weights, seconds_afterwards
-from crosstune.recipes.contrasts import Contrasts
-from crosstune.types import Candidate, Collection, Passage, Query, Run, ScoreKind, Splits
+from crosstune.recipes import retriever
+from crosstune.recipes.prepare import Stopwatch
+from crosstune.recipes.retriever import FirstStageTuner
+from crosstune.recipes.settings import TuneSettings
+from crosstune.training import Throughput
+from crosstune.types import Splits
 
 
-def prepared_of(corpus, **splits):
-    ids = {"train": (), "dev": (), "test": ()} | splits
-    run = Run(
-        "dense",
-        4,
-        ScoreKind.SIMILARITY,
-        {
-            query_id: tuple(Candidate(pid, 1.0 / rank, rank) for rank, pid in enumerate(list(corpus.passages)[::5], 1))
-            for query_id in ids["dev"]
-        },
+@pytest.fixture
+def tuner(corpus, bare_bert, monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        retriever, "measure_training", lambda *args: measured.append(1) or [Throughput("fp32", "eager", 1000.0)]
     )
-    return SimpleNamespace(
+    known = {"embedding_s": 10.0}
+    folder = SimpleNamespace(recall=known.get, remember=lambda **values: known.update(values), known=known)
+    prepared = SimpleNamespace(
         collection=corpus,
-        splits=Splits(**ids, groups={q: q for q in corpus.queries}, seed=0),
-        candidates=run,
+        splits=Splits(tuple(corpus.queries), (), (), {q: q for q in corpus.queries}, 0),
+        embedder=resolve(str(bare_bert)),
         near_duplicates=lambda: near_duplicate_passages(corpus),
+        stopwatch=Stopwatch(),
     )
+    found = FirstStageTuner(prepared, TuneSettings(), folder)
+    again = FirstStageTuner(prepared, TuneSettings(), folder)
+    assert measured == [1]  # a continued run measures nothing anew
+    assert again.seconds(1) == found.seconds(1)
+    return found
 
 
-def test_examples_know_other_answers_and_protected_ones():
-    texts = {"a": "reset the password by mail", "b": "a refund takes thirty days", "c": "see the billing page"}
-    collection = Collection(
-        {pid: Passage(pid, text) for pid, text in texts.items()},
-        {q: Query(q, q) for q in ("q1", "q2", "q3")},
-        {"q1": {"a": 1, "b": 1, "c": 0}, "q2": {"b": 1}, "q3": {"b": 2}},
-        "",
-    )
-    examples = Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3",)))
-    assert examples.queries == ["q1", "q2"]
-    assert examples.passages == [texts["a"], texts["b"]]  # c answers nothing
-    assert [(e.query, e.positive, e.negatives, set(e.never)) for e in examples.all] == [
-        (0, 0, (), {0, 1}),
-        (0, 1, (), {0, 1}),
-        (1, 1, (), {1}),
+def test_an_epoch_costs_its_tokens(tuner, corpus, bare_bert):
+    encoder = TextEncoder(load_bi_encoder(resolve(str(bare_bert)), "cpu"))
+    pairs = [
+        (q.text, corpus.passages[p].full_text) for q in corpus.queries.values() for p in corpus.relevant(q.query_id)
     ]
-    assert examples.protected == {1}  # b answers the test question
-    assert [e.group for e in examples.all] == ["q1", "q1", "q2"]
-    assert not examples.rival_questions  # one of two answers is protected: not most of them
+    assert len(pairs) <= 32  # one step is an epoch
+    tokens = sum(len(ids) for q, p in pairs for ids in (*encoder.queries([q]), *encoder.passages([p])))
+    # 850 of the 1,000 tokens a second are counted on.
+    assert tuner.seconds(1) == pytest.approx(tokens / 850)
+    assert tuner.seconds(2) == pytest.approx(2 * tokens / 850)
 
 
-def test_questions_are_contrasted_where_most_answers_are_protected():
-    collection = Collection(
-        {"a": Passage("a", "reset the password by mail"), "b": Passage("b", "a refund takes thirty days")},
-        {q: Query(q, q) for q in ("q1", "q2", "q3", "q4")},
-        {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"b": 1}, "q4": {"a": 1}},
-        "",
-    )
-    assert Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3", "q4"))).rival_questions
-    assert Contrasts(prepared_of(collection, train=("q1", "q2"), dev=("q4",), test=("q3",))).rival_questions
-    assert not Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3",))).rival_questions
-
-
-def memory(**known):
-    """A run folder's memory."""
-    return SimpleNamespace(values=known, recall=known.get, remember=lambda **values: known.update(values))
-
-
-def test_seconds_afterwards_by_hand(corpus):
-    prepared = prepared_of(corpus, dev=tuple(corpus.queries))
-    prepared.embedding_s = lambda: 10.0
-    # Eight questions with 20 candidates each are more than the 20 passages: all of them twice, then once more.
-    assert (len(corpus.queries), len(corpus.passages)) == (8, 20)
-    folder = memory()
-    assert seconds_afterwards(prepared, 1e6, folder) == 30.0
-    prepared.embedding_s = None  # it is not measured again
-    assert folder.values == {"embedding_s": 10.0}
-    assert seconds_afterwards(prepared, 1e6, folder) == 30.0
-    one = prepared_of(corpus, dev=tuple(corpus.queries)[:1])
-    one.collection = SimpleNamespace(passages=range(200))
-    assert seconds_afterwards(one, 1e6, memory(embedding_s=10.0)) == pytest.approx(10 * (1 + 2 * 20 / 200))
-
-
-@pytest.mark.parametrize(("budget_s", "n_dev"), [(10_000, 100), (600, 60), (1, 20)])
-def test_dear_candidates_are_embedded_for_fewer_dev_questions(budget_s, n_dev):
-    # 1,000 passages in 25 s: 20 candidates, twice, are 1 s a question, and a tenth of the budget may be spent.
-    prepared = SimpleNamespace(
-        collection=SimpleNamespace(passages=range(1000)), splits=SimpleNamespace(dev=tuple(range(150)))
-    )
-    assert _n_dev(prepared, budget_s, memory(embedding_s=25.0)) == n_dev
-    prepared.splits.dev = (1, 2, 3)
-    assert _n_dev(prepared, budget_s, memory(embedding_s=25.0)) == 3
-
-
-def test_averaged_weights_by_hand():
-    own, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
-    with torch.no_grad():
-        own.weight[:], own.bias[:] = torch.tensor([[4.0, 8.0]]), 1.0
-        other.weight[:], other.bias[:] = torch.tensor([[0.0, -8.0]]), 3.0
-    average_weights(own, other, 0.75)
-    assert own.weight.tolist() == [[3.0, 4.0]]
-    assert own.bias.tolist() == [1.5]
-
-
-def test_dev_quality_is_that_of_the_candidates_ordered_by_cosine(corpus, bare_bert):
-    dev = tuple(corpus.queries)
-    model = load_bi_encoder(resolve(str(bare_bert)), "cpu")
-    passage_ids = list(corpus.passages)[::5]  # the four that answer: one of them is right for each question
-    cosines = (
-        model.encode([q.text for q in corpus.queries.values()], normalize_embeddings=True)
-        @ model.encode([corpus.passages[pid].text for pid in passage_ids], normalize_embeddings=True).T
-    )
-    expected = []
-    for row, query_id in zip(cosines, dev, strict=True):
-        (right,) = (i for i, pid in enumerate(passage_ids) if corpus.qrels[query_id].get(pid, 0) == 2)
-        rank = 1 + int((row > row[right]).sum())
-        # Two relevant passages of relevance 2 and 1, the second of them never a candidate.
-        expected.append(2 / np.log2(rank + 1) / (2 + 1 / np.log2(3)))
-    quality = DevQuality(prepared_of(corpus, dev=dev), "fp32", len(dev))
-    assert quality(model) == pytest.approx(np.mean(expected), abs=1e-6)
-
-
-@pytest.mark.parametrize(("tuned", "half", "share"), [(0.8, 0.7, 1.0), (0.7, 0.8, 0.5), (0.7, 0.7, 0.5)])
-def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, half, share):
-    qualities = iter([tuned, half])
-    monkeypatch.setattr(averaging, "DevQuality", lambda prepared, precision, n_dev: lambda model: next(qualities))
-    folder = memory(embedding_s=1.0)
-    folder.training = tmp_path
-    moved = tmp_path / "tuned"
-    model = load_bi_encoder(resolve(str(bare_bert)), "cpu")
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1.0)
-    model.save_pretrained(str(moved))
-    prepared = SimpleNamespace(
-        embedder=resolve(str(bare_bert)), splits=SimpleNamespace(dev=("q1",)), collection=SimpleNamespace(passages="p")
-    )
-    found, path = average(prepared, moved, 600.0, folder)
-    assert found == share
-    base, kept = (load_bi_encoder(resolve(str(p)), "cpu").state_dict() for p in (bare_bert, path))
-    name = next(name for name in base if name.endswith("word_embeddings.weight"))
-    torch.testing.assert_close(kept[name], base[name] + share)
-    # A continued run decides nothing anew.
-    assert average(prepared, moved, 600.0, folder) == (share, path)
+def test_the_corpus_is_embedded_afterwards(tuner):
+    assert tuner.after_s == 10.0  # there are no dev questions whose candidates would be embedded before
