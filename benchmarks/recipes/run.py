@@ -3,8 +3,8 @@
 SIDE is "crosstune" or a key of `RIVALS`; DATA a file or BEIR folder. Rankings of the test questions go to
 benchmarks/results/recipes/<set>/<side>-<seed>.trec.gz with the judgments beside them, so that statistics can be redone;
 `python -m benchmarks.recipes.compare` makes the tables. The time is for training alone on the rivals' side and for the
-whole run, judging included, on ours; runs.jsonl tells what each took in all, from reading to ranking, so that ours can
-be given as much.
+whole run, judging included, on ours; runs.jsonl tells what each took in all, from reading to ranking, and with
+--as-long-as RIVAL ours is given as much.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ def main() -> None:
     parser.add_argument("side", choices=[OURS, *RIVALS])
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--as-long-as", choices=list(RIVALS), help="minutes: what this rival took in all on this set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", default=TuneSettings().base)
     options = parser.parse_args()
-    settings = TuneSettings(seed=options.seed, base=options.base, budget_s=60 * options.minutes, drop_leaks=True)
     name = options.data.name if options.data.is_dir() else options.data.parent.name
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
+    minutes = options.minutes if options.as_long_as is None else _took(target, options.as_long_as)
+    settings = TuneSettings(seed=options.seed, base=options.base, budget_s=60 * minutes, drop_leaks=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         if options.side == OURS:
@@ -57,11 +59,17 @@ def main() -> None:
             test, collection = prepared.splits.test, prepared.collection
             groups = {query_id: prepared.splits.groups[query_id] for query_id in test}
             _write_judgments({q: collection.qrels[q] for q in test}, groups, target, settings)
-            run = RIVALS[options.side](prepared, 60 * options.minutes, temporary)
+            run = RIVALS[options.side](prepared, 60 * minutes, temporary)
             _write(run, options.side, target, settings.seed)
-    note = {"side": options.side, "seed": options.seed, "minutes": options.minutes, "base": options.base}
+    note = {"side": options.side, "seed": options.seed, "minutes": minutes, "base": options.base}
     with (target / "runs.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(note | {"took_min": round((time.monotonic() - start) / 60, 2)}) + "\n")
+
+
+def _took(target: Path, side: str) -> float:
+    """Minutes that a rival's last run on this set took in all."""
+    runs = [json.loads(line) for line in (target / "runs.jsonl").read_text(encoding="utf-8").splitlines()]
+    return float(next(run["took_min"] for run in reversed(runs) if run["side"] == side))
 
 
 def _prepare(data: Path, settings: TuneSettings, folder: Path) -> Prepared:
