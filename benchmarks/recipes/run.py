@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -50,10 +51,10 @@ def main() -> None:
     target.mkdir(parents=True, exist_ok=True)
     minutes = options.minutes if options.as_long_as is None else _took(target, options.as_long_as)
     settings = TuneSettings(seed=options.seed, base=options.base, budget_s=60 * minutes, drop_leaks=True)
-    start = time.monotonic()
+    start, said = time.monotonic(), dict[str, Any]()
     with tempfile.TemporaryDirectory() as temporary:
         if options.side == OURS:
-            _ours(options.data, Path(temporary) / "run", settings, target)
+            said = _ours(options.data, Path(temporary) / "run", settings, target)
         else:
             prepared = _prepare(options.data, settings, Path(temporary) / "run")
             test, collection = prepared.splits.test, prepared.collection
@@ -63,7 +64,7 @@ def main() -> None:
             _write(run, options.side, target, settings.seed)
     note = {"side": options.side, "seed": options.seed, "minutes": minutes, "base": options.base}
     with (target / "runs.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(note | {"took_min": round((time.monotonic() - start) / 60, 2)}) + "\n")
+        file.write(json.dumps(note | {"took_min": round((time.monotonic() - start) / 60, 2)} | said) + "\n")
 
 
 def _took(target: Path, side: str) -> float:
@@ -83,8 +84,10 @@ def _write_judgments(qrels: Qrels, groups: Mapping[str, str], target: Path, sett
     (target / f"groups-{settings.seed}.json").write_text(json.dumps(groups), encoding="utf-8")
 
 
-def _ours(data: Path, out: Path, settings: TuneSettings, target: Path) -> None:
-    tune(data, out, settings, say=print)
+def _ours(data: Path, out: Path, settings: TuneSettings, target: Path) -> dict[str, Any]:
+    report = tune(data, out, settings, say=print).report
+    for earlier in target.glob(f"{OURS}*-{settings.seed}.trec.gz"):
+        earlier.unlink()
     splits = json.loads((out / "splits.json").read_text(encoding="utf-8"))
     _write_judgments(read_qrels(out / "qrels.trec"), {q: splits["groups"][q] for q in splits["test"]}, target, settings)
     for path in (out / "runs").glob("*.trec"):
@@ -92,6 +95,7 @@ def _ours(data: Path, out: Path, settings: TuneSettings, target: Path) -> None:
         side = OURS if path.stem == "shipped" else path.stem if untuned else f"{OURS} {path.stem}"
         if not path.stem.startswith("ceiling"):
             _write(read_run(path, ScoreKind.FUSED), side, target, settings.seed)
+    return {key: report[key] for key in ("verdict", "shipped", "timings_s")}
 
 
 def _write(run: Run, side: str, target: Path, seed: int) -> None:
