@@ -1,6 +1,7 @@
 """Tables of what `benchmarks.recipes.run` wrote: python -m benchmarks.recipes.compare [SET ...]
 
-Every side beside ours on the same test questions: nDCG@10 with its interval, and the paired difference to ours.
+Every side beside ours on the same test questions: nDCG@10 with its interval, and the paired difference to ours; then
+the mean of the differences over sets, with its interval: groups are resampled within each set.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks.recipes.run import OURS, RESULTS
 from crosstune.data import read_qrels, read_run
 from crosstune.evaluation import HEADLINE, evaluate
+from crosstune.evaluation.statistics import N_RESAMPLES, FloatArray
 from crosstune.types import Estimate, EvalReport, ScoreKind
 
 _DEPTH = 50
@@ -22,7 +24,7 @@ _DEPTH = 50
 def main() -> None:
     """Print a table for each set, and the mean difference over sets."""
     names = sys.argv[1:] or sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
-    differences: dict[str, list[float]] = {}
+    differences: dict[str, list[FloatArray]] = {}
     for name in names:
         for seed in _seeds(RESULTS / name):
             report = judged(RESULTS / name, seed)
@@ -32,11 +34,15 @@ def main() -> None:
                 figure, delta = row.measures[HEADLINE], by_side.get(row.name)
                 against = "" if delta is None else f"  ours {_figure(delta, '+.3f')}"
                 print(f"  {row.name:48} {_figure(figure, '.3f')}{against}")
-            for side, delta in by_side.items():
-                differences.setdefault(side, []).append(delta.mean)
+            for side in by_side:
+                differences.setdefault(side.removesuffix(f"-{seed}"), []).append(
+                    _resampled(RESULTS / name, seed, report, side)
+                )
     print("\nmean of the differences over sets and seeds")
     for side, found in differences.items():
-        print(f"  ours minus {side:40} {np.mean(found):+.3f} over {len(found)}")
+        means = np.mean(found, axis=0)  # (resamples,); the first is not resampled
+        low, high = np.quantile(means[1:], [0.025, 0.975])
+        print(f"  ours minus {side:48} {means[0]:+.3f} ({low:+.3f} to {high:+.3f}) over {len(found)}")
 
 
 def _figure(estimate: Estimate, form: str) -> str:
@@ -52,6 +58,20 @@ def judged(folder: Path, seed: int) -> EvalReport:
     ours = f"{OURS}-{seed}"
     pairs = [(run.name, ours) for run in runs if run.name != ours]
     return evaluate(runs, qrels, list(groups), groups, pairs, _DEPTH, seed)
+
+
+def _resampled(folder: Path, seed: int, report: EvalReport, side: str) -> FloatArray:
+    """Mean difference of ours and a side: (1 + resamples,), first of all groups as they are, then resampled."""
+    groups = json.loads((folder / f"groups-{seed}.json").read_text(encoding="utf-8"))
+    ours, theirs = (report.per_query[name][HEADLINE] for name in (f"{OURS}-{seed}", side))
+    by_group: dict[str, list[float]] = {}
+    for query_id, value in ours.items():
+        by_group.setdefault(groups[query_id], []).append(value - theirs[query_id])
+    sums, sizes = np.array([[sum(found), len(found)] for found in by_group.values()]).T
+    n = len(sums)
+    drawn = np.random.default_rng(0).integers(n, size=(N_RESAMPLES, n))
+    drawn = np.concatenate([np.arange(n)[None], drawn])
+    return np.asarray(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
 
 
 def _seeds(folder: Path) -> list[int]:

@@ -63,14 +63,24 @@ def main() -> None:
             run = RIVALS[options.side](prepared, 60 * minutes, temporary)
             _write(run, options.side, target, settings.seed)
     note = {"side": options.side, "seed": options.seed, "minutes": minutes, "base": options.base}
-    with (target / "runs.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(note | {"took_min": round((time.monotonic() - start) / 60, 2)} | said) + "\n")
+    _remember(target, note | {"took_min": round((time.monotonic() - start) / 60, 2)} | said)
+
+
+def _runs(target: Path) -> list[dict[str, Any]]:
+    path = target / "runs.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _remember(target: Path, note: dict[str, Any]) -> None:
+    """A line for each side and seed whose rankings are there: the last run's."""
+    others = [run for run in _runs(target) if (run["side"], run["seed"]) != (note["side"], note["seed"])]
+    lines = [json.dumps(run) + "\n" for run in (*others, note)]
+    (target / "runs.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def _took(target: Path, side: str) -> float:
-    """Minutes that a rival's last run on this set took in all."""
-    runs = [json.loads(line) for line in (target / "runs.jsonl").read_text(encoding="utf-8").splitlines()]
-    return float(next(run["took_min"] for run in reversed(runs) if run["side"] == side))
+    """Minutes that a rival's run on this set took in all."""
+    return float(next(run["took_min"] for run in reversed(_runs(target)) if run["side"] == side))
 
 
 def _prepare(data: Path, settings: TuneSettings, folder: Path) -> Prepared:
