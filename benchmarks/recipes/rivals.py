@@ -1,7 +1,8 @@
 """The field's recipes as their own projects recommend them, with their own library.
 
-Each takes train questions with answers and a time limit, and gives a ranking of the test questions. A recipe that is
-not done when its time is up stops there, with its learning rate schedule cut, as a user's would be.
+Each takes train questions with answers, a time limit, a folder to work in and the folder of the encoder or reranker to
+start from, and gives a ranking of the test questions. A recipe that is not done when its time is up stops there, with
+its learning rate schedule cut, as a user's would be.
 """
 
 from __future__ import annotations
@@ -61,13 +62,13 @@ def _pairs(prepared: Prepared) -> list[tuple[str, str]]:
     ]
 
 
-def st_bi_encoder(prepared: Prepared, limit_s: float, folder: str) -> Run:
+def st_bi_encoder(prepared: Prepared, limit_s: float, folder: str, base: str) -> Run:
     """sentence-transformers' bi-encoder recipe: MultipleNegativesRankingLoss, no repeated answers in a batch.
 
     Batch 32, 2e-5 with 10% warm-up, up to 4 epochs. The index is embedded anew.
     """
     start = time.monotonic()
-    model = SentenceTransformer(str(resolve("embedded").path), device="cpu")
+    model = SentenceTransformer(base, device="cpu")
     pairs = _pairs(prepared)
     data = Dataset.from_dict({"anchor": [q for q, _ in pairs], "positive": [p for _, p in pairs]})
     arguments = SentenceTransformerTrainingArguments(
@@ -85,28 +86,28 @@ def st_bi_encoder(prepared: Prepared, limit_s: float, folder: str) -> Run:
     return Dense(prepared.collection.passages, embedder).retrieve(test, prepared.candidates.depth)
 
 
-def st_cross_encoder_bce(prepared: Prepared, limit_s: float, folder: str) -> Run:
+def st_cross_encoder_bce(prepared: Prepared, limit_s: float, folder: str, base: str) -> Run:
     """sentence-transformers' reranker recipe: BCE with five mined negatives, positives weighted by their number."""
 
     def loss(model: Any) -> Any:
         return BinaryCrossEntropyLoss(model, pos_weight=torch.tensor(5.0))
 
-    return _st_cross_encoder(prepared, limit_s, folder, "labeled-pair", loss)
+    return _st_cross_encoder(prepared, limit_s, folder, base, "labeled-pair", loss)
 
 
-def st_cross_encoder_lambda(prepared: Prepared, limit_s: float, folder: str) -> Run:
+def st_cross_encoder_lambda(prepared: Prepared, limit_s: float, folder: str, base: str) -> Run:
     """sentence-transformers' listwise recipe: LambdaLoss with the weights of NDCG-Loss2++ over the same lists."""
 
     def loss(model: Any) -> Any:
         return LambdaLoss(model, weighting_scheme=NDCGLoss2PPScheme(), mini_batch_size=16)
 
-    return _st_cross_encoder(prepared, limit_s, folder, "labeled-list", loss)
+    return _st_cross_encoder(prepared, limit_s, folder, base, "labeled-list", loss)
 
 
 def _st_cross_encoder(
-    prepared: Prepared, limit_s: float, folder: str, form: str, make_loss: Callable[[Any], Any]
+    prepared: Prepared, limit_s: float, folder: str, base: str, form: str, make_loss: Callable[[Any], Any]
 ) -> Run:
-    """One epoch from the same bare encoder."""
+    """One epoch over five mined negatives a pair."""
     start = time.monotonic()
     pairs = _pairs(prepared)
     data = mine_hard_negatives(
@@ -115,23 +116,29 @@ def _st_cross_encoder(
         num_negatives=5, range_min=0, range_max=100, relative_margin=0.05, sampling_strategy="top",
         output_format=form, use_faiss=False, verbose=False,
     )  # fmt: skip
-    return _st_trained(prepared, data, make_loss, 1, limit_s - (time.monotonic() - start), folder)
+    return _st_trained(prepared, data, make_loss, 1, limit_s - (time.monotonic() - start), folder, base)
 
 
-def blog(prepared: Prepared, limit_s: float, folder: str) -> Run:
+def blog(prepared: Prepared, limit_s: float, folder: str, base: str) -> Run:
     """The Redis article's recipe: each answer and one random other for its question, BCE, 8 epochs."""
     pairs = build_nli_pairs(train_qa_dict(prepared), 0)
     columns = {"query": "query", "answer": "passage", "label": "label"}
     data = Dataset.from_dict({name: [getattr(pair, field) for pair in pairs] for name, field in columns.items()})
-    return _st_trained(prepared, data, BinaryCrossEntropyLoss, 8, limit_s, folder)
+    return _st_trained(prepared, data, BinaryCrossEntropyLoss, 8, limit_s, folder, base)
 
 
 def _st_trained(
-    prepared: Prepared, data: Any, make_loss: Callable[[Any], Any], n_epochs: int, limit_s: float, folder: str
+    prepared: Prepared,
+    data: Any,
+    make_loss: Callable[[Any], Any],
+    n_epochs: int,
+    limit_s: float,
+    folder: str,
+    base: str,
 ) -> Run:
     """sentence-transformers' CrossEncoderTrainer: batch 16, 2e-5 with 10% warm-up."""
     torch.manual_seed(0)
-    model = CrossEncoder(str(resolve("embedded").path), num_labels=1, device="cpu", max_length=_MAX_LENGTH)
+    model = CrossEncoder(base, num_labels=1, device="cpu", max_length=_MAX_LENGTH)
     arguments = CrossEncoderTrainingArguments(
         folder, num_train_epochs=n_epochs, per_device_train_batch_size=16, learning_rate=2e-5, warmup_steps=0.1,
         save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
@@ -142,7 +149,7 @@ def _st_trained(
     return _reranked(prepared, f"{folder}/model")
 
 
-def flag_embedding(prepared: Prepared, limit_s: float, folder: str) -> Run:
+def flag_embedding(prepared: Prepared, limit_s: float, folder: str, base: str) -> Run:
     """FlagEmbedding's reranker recipe: groups of 8 with softmax cross-entropy, 6e-5 with 10% warm-up, 2 epochs.
 
     Negatives are 15 of places 2 to 200 of the untuned dense search, as its mining script takes them. Needs the packages
@@ -155,7 +162,7 @@ def flag_embedding(prepared: Prepared, limit_s: float, folder: str) -> Run:
 
     data = _flag_data(prepared, f"{folder}/train.jsonl")
     runner = EncoderOnlyRerankerRunner(
-        model_args=AbsRerankerModelArguments(model_name_or_path=str(resolve("embedded").path)),
+        model_args=AbsRerankerModelArguments(model_name_or_path=base),
         data_args=AbsRerankerDataArguments([data], train_group_size=8, query_max_len=32, passage_max_len=224),
         training_args=Arguments(
             output_dir=f"{folder}/out", num_train_epochs=2, per_device_train_batch_size=2, learning_rate=6e-5,
@@ -200,7 +207,7 @@ def _reranked(prepared: Prepared, folder: str) -> Run:
     return rerank(run, logits, "reranked")
 
 
-RIVALS: dict[str, Callable[[Prepared, float, str], Run]] = {
+RIVALS: dict[str, Callable[[Prepared, float, str, str], Run]] = {
     "sentence-transformers bi-encoder (MNRL)": st_bi_encoder,
     "sentence-transformers cross-encoder (BCE)": st_cross_encoder_bce,
     "sentence-transformers cross-encoder (LambdaLoss)": st_cross_encoder_lambda,

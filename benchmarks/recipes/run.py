@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from benchmarks.recipes.rivals import RIVALS
 from benchmarks.workload import ROOT
+from crosstune.checkpoints import EMBEDDED, STARTER, CheckpointKind, load_reranker, resolve
 from crosstune.data import read_qrels, read_run, write_qrels, write_run
 from crosstune.progress import silent
 from crosstune.recipes.prepare import Prepared, Stopwatch, first_stages, read, split_questions
@@ -44,26 +45,40 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--as-long-as", choices=list(RIVALS), help="minutes: what this rival took in all on this set")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--base", default=TuneSettings().base)
+    parser.add_argument(
+        "--base", help="cross-encoder to start from; default: ours the starter, rivals the bare encoder"
+    )
     options = parser.parse_args()
     name = options.data.name if options.data.is_dir() else options.data.parent.name
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
     minutes = options.minutes if options.as_long_as is None else _took(target, options.as_long_as)
-    settings = TuneSettings(seed=options.seed, base=options.base, budget_s=60 * minutes, drop_leaks=True)
+    base = options.base or (STARTER if options.side == OURS else EMBEDDED)
+    settings = TuneSettings(seed=options.seed, base=base, budget_s=60 * minutes, drop_leaks=True)
+    side = options.side if options.base is None else f"{options.side} from {options.base}"
     start, said = time.monotonic(), dict[str, Any]()
     with tempfile.TemporaryDirectory() as temporary:
         if options.side == OURS:
-            said = _ours(options.data, Path(temporary) / "run", settings, target)
+            said = _ours(options.data, Path(temporary) / "run", settings, target, side)
         else:
             prepared = _prepare(options.data, settings, Path(temporary) / "run")
             test, collection = prepared.splits.test, prepared.collection
             groups = {query_id: prepared.splits.groups[query_id] for query_id in test}
             _write_judgments({q: collection.qrels[q] for q in test}, groups, target, settings)
-            run = RIVALS[options.side](prepared, 60 * minutes, temporary)
-            _write(run, options.side, target, settings.seed)
-    note = {"side": options.side, "seed": options.seed, "minutes": minutes, "base": options.base}
+            run = RIVALS[options.side](prepared, 60 * minutes, temporary, _loadable(base, f"{temporary}/base"))
+            _write(run, side, target, settings.seed)
+    note = {"side": side, "seed": options.seed, "minutes": minutes, "base": base}
     _remember(target, note | {"took_min": round((time.monotonic() - start) / 60, 2)} | said)
+
+
+def _loadable(base: str, folder: str) -> str:
+    """A base as other libraries load it: the starter is stored in 8 bits."""
+    found = resolve(base)
+    if found.kind is CheckpointKind.ENCODER:
+        return str(found.path)
+    for part in load_reranker(found, dropout=None):
+        part.save_pretrained(folder)
+    return folder
 
 
 def _runs(target: Path) -> list[dict[str, Any]]:
@@ -94,23 +109,28 @@ def _write_judgments(qrels: Qrels, groups: Mapping[str, str], target: Path, sett
     (target / f"groups-{settings.seed}.json").write_text(json.dumps(groups), encoding="utf-8")
 
 
-def _ours(data: Path, out: Path, settings: TuneSettings, target: Path) -> dict[str, Any]:
+def _ours(data: Path, out: Path, settings: TuneSettings, target: Path, name: str) -> dict[str, Any]:
     report = tune(data, out, settings, say=print).report
-    for earlier in target.glob(f"{OURS}*-{settings.seed}.trec.gz"):
-        earlier.unlink()
+    for earlier in target.glob(f"{_slug(name)}-*{settings.seed}.trec.gz"):
+        if name != OURS or "-from-" not in earlier.name:
+            earlier.unlink()
     splits = json.loads((out / "splits.json").read_text(encoding="utf-8"))
     _write_judgments(read_qrels(out / "qrels.trec"), {q: splits["groups"][q] for q in splits["test"]}, target, settings)
     for path in (out / "runs").glob("*.trec"):
         untuned = path.stem in ("bm25", "dense", "hybrid")
-        side = OURS if path.stem == "shipped" else path.stem if untuned else f"{OURS} {path.stem}"
+        side = name if path.stem == "shipped" else path.stem if untuned else f"{name} {path.stem}"
         if not path.stem.startswith("ceiling"):
             _write(read_run(path, ScoreKind.FUSED), side, target, settings.seed)
     return {key: report[key] for key in ("verdict", "shipped", "timings_s")}
 
 
 def _write(run: Run, side: str, target: Path, seed: int) -> None:
-    name = f"{re.sub(r'[^a-z0-9]+', '-', side.lower()).strip('-')}-{seed}"
+    name = f"{_slug(side)}-{seed}"
     write_run(replace(run, name=name), target / f"{name}.trec.gz")
+
+
+def _slug(side: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", side.lower()).strip("-")
 
 
 if __name__ == "__main__":
