@@ -43,6 +43,7 @@ def test_the_rest_is_there_too(report):
         "weights": {"cross_encoder": 0.7, "lexical": 0.25},
         "language": "en",
         "calibration": document["calibration"],
+        "reading": None,
     }
     assert {type(part) for part in document["fusion"]["weights"]} == {str}
     assert document["settings"]["training"]["epochs"] == 3

@@ -54,7 +54,7 @@ def latency_svg(series: Mapping[int, Sequence[Point]], title: str) -> str:
         f'aria-label="{_safe(title)}">',
         _STYLE,
         f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}"/>',
-        '<text class="tick" x="0" y="16">time of one ranking: median, band up to the 95th percentile</text>',
+        '<text class="tick" x="8" y="16">time of one ranking: median, band up to the 95th percentile</text>',
         *(_y_tick(y(tick), tick) for tick in y_ticks),
         *(_x_tick(x(count), count) for count in _apart(counts, x)),
         f'<text class="tick" x="{middle:g}" y="{HEIGHT - 10}" text-anchor="middle">candidates</text>',
