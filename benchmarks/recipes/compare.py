@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.recipes.run import OURS, RESULTS
 from crosstune.data import read_qrels, read_run
 from crosstune.evaluation import HEADLINE, evaluate
-from crosstune.evaluation.statistics import N_RESAMPLES, FloatArray
+from crosstune.evaluation.statistics import N_RESAMPLES, FloatArray, by_group
 from crosstune.types import Estimate, EvalReport, ScoreKind
 
 _DEPTH = 50
@@ -64,10 +64,7 @@ def _resampled(folder: Path, seed: int, report: EvalReport, side: str) -> FloatA
     """Mean difference of ours and a side: (1 + resamples,), first of all groups as they are, then resampled."""
     groups = json.loads((folder / f"groups-{seed}.json").read_text(encoding="utf-8"))
     ours, theirs = (report.per_query[name][HEADLINE] for name in (f"{OURS}-{seed}", side))
-    by_group: dict[str, list[float]] = {}
-    for query_id, value in ours.items():
-        by_group.setdefault(groups[query_id], []).append(value - theirs[query_id])
-    sums, sizes = np.array([[sum(found), len(found)] for found in by_group.values()]).T
+    sums, sizes = by_group(np.array([ours[q] - theirs[q] for q in ours]), [groups[q] for q in ours])
     n = len(sums)
     drawn = np.random.default_rng(0).integers(n, size=(N_RESAMPLES, n))
     drawn = np.concatenate([np.arange(n)[None], drawn])

@@ -20,7 +20,7 @@ from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.use import predict_file, rank_file
 from crosstune.scoring import Reranker
 from crosstune.training import Throughput
-from crosstune.types import Candidate, Part, Run, ScoreKind, Verdict
+from crosstune.types import Part, Verdict
 
 WORDS = [
     "reset",
@@ -375,42 +375,6 @@ def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, s
     assert len(predict_file(tmp_path / "run", pairs).predictions) == 1
 
 
-@pytest.mark.parametrize(
-    ("after_s", "enough_s", "needed_s", "first", "second"),
-    [
-        # 320 s of budget leave 300; of what the first stage's embedding leaves of them, 0.6 are the cross-encoder's.
-        (30, 0, 162, True, True),
-        (30, 0, 163, True, False),
-        # Two epochs of the first stage take 135 of those 270 s: the other half is the cross-encoder's.
-        (30, 135, 135, True, True),
-        (30, 135, 136, True, False),
-        (30, 1e6, 40, True, True),  # never less than 0.15 of them
-        (30, 1e6, 41, True, False),
-        (241, 0, 100, False, True),  # above 0.8 of 300
-        (241, 0, 600, True, False),  # neither fits: the cheaper one
-        (700, 0, 600, False, True),
-    ],
-)
-def test_what_there_is_time_for(after_s, enough_s, needed_s, first, second):
-    remembered, said, notes = {}, [], []
-    folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
-    prepared = SimpleNamespace(
-        stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
-    )
-    measured = SimpleNamespace(
-        plan=lambda budget_s: SimpleNamespace(judging_s=needed_s, worth_it=needed_s <= budget_s + 1e-9)
-    )
-    tuner = SimpleNamespace(after_s=after_s, seconds=lambda n_epochs: enough_s * n_epochs / 2)
-    stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
-    assert stages._affordable(tuner, measured, notes) == (first, second)
-    assert said == notes
-    assert len(said) == 2 - first - second
-    assert any("embedding 1,234 passages" in line for line in said) is not first
-    assert any("cross-encoder was left out" in line for line in said) is not second
-    prepared.stopwatch.elapsed_s = 319.0  # a continued run decides nothing anew
-    assert stages._affordable(tuner, measured, []) == (first, second)
-
-
 def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path, bert):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 1e30)
@@ -452,30 +416,6 @@ def test_dropping_leaks_says_so_and_goes_on(settings, tmp_path):
     result = recipe.tune(write_split_csv(tmp_path / "qa.csv", leak=True), tmp_path / "run", forgiving, say=said.append)
     assert result.report["split"]["train"] == 26
     assert any("Left out 1 train and dev questions" in line for line in said)
-
-
-def test_bf16_that_orders_dev_candidates_differently_is_not_used(monkeypatch, done):
-    """Precision is chosen on dev: a scorer whose bf16 order is reversed must give way to float32."""
-
-    class Scorer:
-        def __init__(self, model, tokenizer, max_length, precision):
-            self.precision = precision
-
-        def score(self, pairs, progress):
-            logits = np.arange(len(pairs), dtype=float)
-            return SimpleNamespace(logits=-logits if self.precision == bad else logits, truncated_share=0.0)
-
-    monkeypatch.setattr(choose, "TorchScorer", Scorer)
-    tuned = SimpleNamespace(model=SimpleNamespace(to=lambda d: None), tokenizer=None, max_length=8, precision="bf16")
-    run = Run("dense", 4, ScoreKind.SIMILARITY, {"q": tuple(Candidate(f"p{i}", 0.0, i + 1) for i in range(4))})
-    collection = SimpleNamespace(
-        passages={f"p{i}": SimpleNamespace(full_text="") for i in range(4)}, queries={"q": SimpleNamespace(text="")}
-    )
-    prepared = SimpleNamespace(splits=SimpleNamespace(dev=("q",)), collection=collection, candidates=run)
-    bad = "bf16"
-    assert choose.scorer_for(tuned, prepared).precision == "fp32"
-    bad = "none"
-    assert choose.scorer_for(tuned, prepared).precision == "bf16"
 
 
 def test_predict_and_rank_use_the_stored_scale(done, tmp_path):

@@ -50,7 +50,7 @@ def estimate(values: FloatArray, groups: Sequence[str], seed: int = 0) -> Estima
         ConfigError: There are no values, some are not finite, or the lengths differ.
     """
     values = _checked(values, groups)
-    sums, sizes = _by_group(values, groups)
+    sums, sizes = by_group(values, groups)
     mean = float(sums.sum() / sizes.sum())
     if len(sums) < MIN_GROUPS:
         return Estimate(mean, math.nan, math.nan, len(values))
@@ -167,7 +167,8 @@ def _checked(values: FloatArray, groups: Sequence[str]) -> FloatArray:
     return values
 
 
-def _by_group(values: FloatArray, groups: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+def by_group(values: FloatArray, groups: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """Sums (groups,) of the questions' values, and how many questions each group has (groups,)."""
     _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     sums: FloatArray = np.bincount(index, weights=values).astype(np.float64)
     return sums, np.bincount(index).astype(np.float64)
@@ -179,7 +180,7 @@ def _ratio(sums: FloatArray, sizes: FloatArray, axis: int = -1) -> FloatArray:
 
 
 def _permutation_p(differences: FloatArray, groups: Sequence[str], seed: int) -> float:
-    sums, _ = _by_group(_checked(differences, groups), groups)
+    sums, _ = by_group(_checked(differences, groups), groups)
     # A group without a difference is the same under either sign. Leaving it out changes no p-value, and lets
     # more cases be counted in full.
     sums = sums[np.abs(sums) > _TIE]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,8 +248,12 @@ def _reading(run: Run, parts: PartsOfQueries, qrels: Qrels, n: int) -> Reading |
 
 
 def _weights(run: Run, parts: PartsOfQueries, qrels: Qrels) -> dict[Part, float]:
-    labels = {q: np.array([qrels[q].get(c.passage_id, 0) for c in run.candidates.get(q, ())]) for q in parts}
-    return fit_weights(parts, {q: relevance > 0 for q, relevance in labels.items()})
+    return fit_weights(parts, {q: np.array(labels) > 0 for q, labels in _labels(run, qrels, parts).items()})
+
+
+def _labels(run: Run, qrels: Qrels, query_ids: Iterable[str]) -> dict[str, list[int]]:
+    """Relevance of each question's candidates, in their order; 0 for unjudged."""
+    return {q: [qrels[q].get(c.passage_id, 0) for c in run.candidates.get(q, ())] for q in query_ids}
 
 
 def _health(tuned: TunedReranker, logits: Logits, cut: float) -> tuple[HealthFinding, ...]:
@@ -290,9 +294,8 @@ def calibrated(
     scores: Logits, run: Run, qrels: Any, health: tuple[HealthFinding, ...]
 ) -> tuple[Calibration | None, tuple[HealthFinding, ...]]:
     """Score to probability on dev; a finding when there is no scale."""
-    labels = {q: [qrels[q].get(c.passage_id, 0) for c in run.candidates.get(q, ())] for q in scores}
     try:
-        return fit_calibration({q: found.tolist() for q, found in scores.items()}, labels), health
+        return fit_calibration({q: s.tolist() for q, s in scores.items()}, _labels(run, qrels, scores)), health
     except ConfigError as error:
         finding = HealthFinding("not-calibrated", False, f"Probabilities could not be calibrated: {error}")
         return None, health if finding in health else (*health, finding)

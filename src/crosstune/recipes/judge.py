@@ -73,7 +73,7 @@ def judge(
         choice = choose_on_dev(tuned, prepared, scorer, parts, progress)
     say(choice.sentence())
     with stopwatch.stage("judge on test"):
-        runs = _test_runs(tuned, prepared, choice, scorer, parts, progress)
+        runs = _Opening(tuned, prepared, choice, scorer, parts, progress).runs()
         baselines = _baselines(runs, prepared)
         judged = _Judged(runs, baselines, _comparisons(runs, baselines, tuned))
         splits = prepared.splits
@@ -86,78 +86,72 @@ def judge(
     return report
 
 
-def _test_runs(
-    tuned: Tuned,
-    prepared: Prepared,
-    choice: Choice,
-    scorer: TorchScorer | None,
-    parts: PartScores,
-    progress: Progress,
-) -> dict[str, Run]:
-    """Row name -> ranking of the test questions, in table order."""
-    test, qrels = prepared.splits.test, prepared.collection.qrels
-    candidates = [select(run, test) for run in tuned.candidates(prepared)]
-    rows = {name: select(run, test) for name, run in prepared.first_stages.items()}
-    rows |= _base_row(tuned, choice, prepared, candidates[0], progress)
-    if tuned.first_stage is not None:
-        rows |= {name: select(run, test) for name, run in tuned.first_stage.runs.items()}
-    shipped = candidates[0]
-    read = _read_test(candidates, tuned, prepared, choice, scorer, parts, progress)
-    for i, (run, (alone, of_parts)) in enumerate(zip(candidates, read, strict=True)):
-        where = f" on {run.name}" if i else ""
-        if alone is not None:
-            rows[f"tuned reranker{where}"] = replace(alone, name=f"tuned reranker{where}")
-        fused = join(run, of_parts, choice.fusions[run.name].weights)
-        rows[f"tuned composite{where}"] = rerank(run, fused, f"tuned composite{where}", ScoreKind.FUSED)
-        if choice.fusion == choice.fusions[run.name]:
-            shipped = rows[f"tuned composite{where}"]
-    rows["shipped"] = replace(shipped, name="shipped")
-    for i, run in enumerate(candidates):
-        name = f"ceiling on {run.name}" if i else "ceiling"
-        rows[name] = ceiling(run, qrels, name)
-    return rows
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What test is opened with, once."""
 
+    tuned: Tuned
+    prepared: Prepared
+    choice: Choice
+    scorer: TorchScorer | None
+    parts: PartScores
+    progress: Progress
 
-def _read_test(
-    candidates: Sequence[Run],
-    tuned: Tuned,
-    prepared: Prepared,
-    choice: Choice,
-    scorer: TorchScorer | None,
-    parts: PartScores,
-    progress: Progress,
-) -> list[tuple[Run | None, PartsOfQueries]]:
-    """For each first stage's candidates: the cross-encoder's own ranking, if it gives one, and the scores to join."""
-    test = prepared.splits.test
-    of_parts = [parts(run, test) for run in candidates]
-    if scorer is None or tuned.reranker is None:
-        return [(None, found) for found in of_parts]
-    tops = [top_of(run, test, tuned.reranker.reads) for run in candidates]
-    fusions = [choice.fusions[run.name] for run in candidates]
-    read = [
-        to_read(run, found, fusion.reading) if Part.CROSS_ENCODER in fusion.weights else top
-        for run, found, fusion, top in zip(candidates, of_parts, fusions, tops, strict=True)
-    ]
-    logits, _ = score_runs(scorer, prepared.collection, [*tops, *read], test, progress)
-    if not all(np.isfinite(scores).all() for of_run in logits for scores in of_run.values()):
-        return [(None, found) for found in of_parts]
-    alone, joined = logits[: len(tops)], logits[len(tops) :]
-    return [
-        (with_rest(rerank(top, alone[i], "alone"), run), with_logits(run, of_parts[i], read[i], joined[i]))
-        for i, (run, top) in enumerate(zip(candidates, tops, strict=True))
-    ]
+    def runs(self) -> dict[str, Run]:
+        """Row name -> ranking of the test questions, in table order."""
+        test, qrels, first_stage = self.prepared.splits.test, self.prepared.collection.qrels, self.tuned.first_stage
+        candidates = [select(run, test) for run in self.tuned.candidates(self.prepared)]
+        rows = {name: select(run, test) for name, run in self.prepared.first_stages.items()}
+        rows |= self._base_row(candidates[0])
+        if first_stage is not None:
+            rows |= {name: select(run, test) for name, run in first_stage.runs.items()}
+        shipped = candidates[0]
+        for i, (run, (alone, of_parts)) in enumerate(zip(candidates, self._read(candidates), strict=True)):
+            where = f" on {run.name}" if i else ""
+            if alone is not None:
+                rows[f"tuned reranker{where}"] = replace(alone, name=f"tuned reranker{where}")
+            fusion = self.choice.fusions[run.name]
+            fused = join(run, of_parts, fusion.weights)
+            rows[f"tuned composite{where}"] = rerank(run, fused, f"tuned composite{where}", ScoreKind.FUSED)
+            if self.choice.fusion == fusion:
+                shipped = rows[f"tuned composite{where}"]
+        rows["shipped"] = replace(shipped, name="shipped")
+        for i, run in enumerate(candidates):
+            name = f"ceiling on {run.name}" if i else "ceiling"
+            rows[name] = ceiling(run, qrels, name)
+        return rows
 
+    def _read(self, candidates: Sequence[Run]) -> list[tuple[Run | None, PartsOfQueries]]:
+        """For each first stage's candidates: the cross-encoder's own ranking, if it gives one, and scores to join."""
+        test = self.prepared.splits.test
+        of_parts = [self.parts(run, test) for run in candidates]
+        if self.scorer is None or self.tuned.reranker is None:
+            return [(None, found) for found in of_parts]
+        tops = [top_of(run, test, self.tuned.reranker.reads) for run in candidates]
+        fusions = [self.choice.fusions[run.name] for run in candidates]
+        read = [
+            to_read(run, found, fusion.reading) if Part.CROSS_ENCODER in fusion.weights else top
+            for run, found, fusion, top in zip(candidates, of_parts, fusions, tops, strict=True)
+        ]
+        logits, _ = score_runs(self.scorer, self.prepared.collection, [*tops, *read], test, self.progress)
+        if not all(np.isfinite(scores).all() for of_run in logits for scores in of_run.values()):
+            return [(None, found) for found in of_parts]
+        alone, joined = logits[: len(tops)], logits[len(tops) :]
+        return [
+            (with_rest(rerank(top, alone[i], "alone"), run), with_logits(run, of_parts[i], read[i], joined[i]))
+            for i, (run, top) in enumerate(zip(candidates, tops, strict=True))
+        ]
 
-def _base_row(tuned: Tuned, choice: Choice, prepared: Prepared, run: Run, progress: Progress) -> dict[str, Run]:
-    """The untuned base on the untuned candidates, when the base is a reranker."""
-    reranker = tuned.reranker
-    if reranker is None or reranker.base.kind is not CheckpointKind.RERANKER:
-        return {}
-    model, tokenizer = load_reranker(reranker.base, dropout=0.0)
-    scorer = TorchScorer(model.to(best_device()), tokenizer, reranker.max_length, choice.precision)
-    top = top_of(run, prepared.splits.test, reranker.reads)
-    logits, _ = score_run(scorer, prepared.collection, top, prepared.splits.test, progress)
-    return {"base": with_rest(rerank(top, logits, "base"), run)}
+    def _base_row(self, run: Run) -> dict[str, Run]:
+        """The untuned base on the untuned candidates, when the base is a reranker."""
+        reranker, test = self.tuned.reranker, self.prepared.splits.test
+        if reranker is None or reranker.base.kind is not CheckpointKind.RERANKER:
+            return {}
+        model, tokenizer = load_reranker(reranker.base, dropout=0.0)
+        scorer = TorchScorer(model.to(best_device()), tokenizer, reranker.max_length, self.choice.precision)
+        top = top_of(run, test, reranker.reads)
+        logits, _ = score_run(scorer, self.prepared.collection, top, test, self.progress)
+        return {"base": with_rest(rerank(top, logits, "base"), run)}
 
 
 def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:

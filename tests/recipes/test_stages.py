@@ -1,0 +1,44 @@
+"""Which stages there is time for."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from crosstune.recipes import tune as recipe
+from crosstune.recipes.settings import TuneSettings
+
+
+@pytest.mark.parametrize(
+    ("after_s", "enough_s", "needed_s", "first", "second"),
+    [
+        # 320 s of budget leave 300; of what the first stage's embedding leaves of them, 0.6 are the cross-encoder's.
+        (30, 0, 162, True, True),
+        (30, 0, 163, True, False),
+        # Two epochs of the first stage take 135 of those 270 s: the other half is the cross-encoder's.
+        (30, 135, 135, True, True),
+        (30, 135, 136, True, False),
+        (30, 1e6, 40, True, True),  # never less than 0.15 of them
+        (30, 1e6, 41, True, False),
+        (241, 0, 100, False, True),  # above 0.8 of 300
+        (241, 0, 600, True, False),  # neither fits: the cheaper one
+        (700, 0, 600, False, True),
+    ],
+)
+def test_what_there_is_time_for(after_s, enough_s, needed_s, first, second):
+    remembered, said, notes = {}, [], []
+    folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
+    prepared = SimpleNamespace(
+        stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
+    )
+    measured = SimpleNamespace(
+        plan=lambda budget_s: SimpleNamespace(judging_s=needed_s, worth_it=needed_s <= budget_s + 1e-9)
+    )
+    tuner = SimpleNamespace(after_s=after_s, seconds=lambda n_epochs: enough_s * n_epochs / 2)
+    stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
+    assert stages._affordable(tuner, measured, notes) == (first, second)
+    assert said == notes
+    assert len(said) == 2 - first - second
+    assert any("embedding 1,234 passages" in line for line in said) is not first
+    assert any("cross-encoder was left out" in line for line in said) is not second
+    prepared.stopwatch.elapsed_s = 319.0  # a continued run decides nothing anew
+    assert stages._affordable(tuner, measured, []) == (first, second)
