@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crosstune.artefacts import usable_artefacts
-from crosstune.checkpoints import quiet_transformers
+from crosstune.checkpoints import quiet_transformers, weights_of
 from crosstune.errors import BundleError
 from crosstune.types import Calibration, Fusion, Part, Reading, ScoreKind
 
@@ -63,7 +63,7 @@ class ModelBundle:
     def bi_encoder(self) -> Path | None:
         """Folder of the tuned bi-encoder, in sentence-transformers' format; None when it is not there."""
         folder = self.path / BI_ENCODER
-        return folder if any(folder.glob("*.safetensors")) else None
+        return folder if weights_of(folder) else None
 
 
 def save_bundle(bundle: ModelBundle, cross_encoder: tuple[Any, Any] | None, bi_encoder: Path | None = None) -> None:

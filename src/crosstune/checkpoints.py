@@ -32,6 +32,10 @@ _STARTER = Path(__file__).parent / "starter"
 # Without any of these transformers makes up an empty tokenizer, which reads every word as unknown.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model",
                     "tokenizer.model")  # fmt: skip
+# sentence-transformers' model of two routes, one for questions and one for passages, each in folders of its own.
+_ROUTER = "router_config.json"
+# Beside such a model: the revision of the model that embeds its passages, where that is another one's.
+_PASSAGES = "passages.json"
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -51,12 +55,20 @@ class Checkpoint:
         path: Folder with config, tokenizer and safetensors.
         revision: Hub commit, or the SHA-256 of the weights of a local or embedded model: what the manifest pins.
         kind: Reranker or bare encoder.
+        passages_revision: Of a bi-encoder with an encoder of its own for questions: the revision of the model that its
+            passages are embedded with. An index made with that one is an index made with this one.
     """
 
     name: str
     path: Path
     revision: str
     kind: CheckpointKind
+    passages_revision: str | None = None
+
+    @property
+    def index_revision(self) -> str:
+        """Of the model that an index for this bi-encoder may have been made with."""
+        return self.passages_revision or self.revision
 
 
 def resolve(name: str, revision: str | None = None) -> Checkpoint:
@@ -80,9 +92,8 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     folder = Path(name).expanduser()
     if folder.is_dir():
         _require_safetensors(folder, name)
-        return Checkpoint(
-            name, folder, f"sha256:{sha256_of(sorted(folder.glob('*.safetensors')))}", _kind(folder, name)
-        )
+        revision = f"sha256:{_weights_sha256(folder)}"
+        return Checkpoint(name, folder, revision, _kind(folder, name), _passages_revision(folder, name))
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise CheckpointError(
             f"base model {name!r}: no such folder, and not a hub id of the form organisation/model; "
@@ -102,7 +113,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
     """
     from tokenizers import Tokenizer
 
-    path = resolve(name, revision).path / "tokenizer.json"
+    path = passage_encoder(resolve(name, revision).path) / "tokenizer.json"
     if not path.is_file():
         raise CheckpointError(
             f"base model {name!r} has no tokenizer.json; save its tokenizer once with transformers "
@@ -242,11 +253,58 @@ def _embedded() -> Checkpoint:
 
 
 def _weights_sha256(folder: Path) -> str:
-    return sha256_of(sorted(folder.glob("*.safetensors")))
+    return sha256_of(weights_of(folder))
+
+
+def weights_of(folder: Path) -> list[Path]:
+    """The safetensors files of a model, those of both routes where questions and passages have an encoder each."""
+    return sorted(folder.rglob("*.safetensors") if _is_router(folder) else folder.glob("*.safetensors"))
+
+
+def _is_router(folder: Path) -> bool:
+    return (folder / _ROUTER).is_file()
+
+
+def routed_types(folder: Path) -> dict[str, str]:
+    """Folder name -> class of every module of a model with two routes; empty for other models.
+
+    Raises:
+        ValueError, TypeError, KeyError: The file that says so is damaged.
+    """
+    if not _is_router(folder):
+        return {}
+    return {str(name): str(kind) for name, kind in dict(_router(folder)["types"]).items()}
+
+
+def passage_encoder(folder: Path) -> Path:
+    """Where configuration and tokenizer of the encoder of passages lie: the folder itself, or that of a route."""
+    try:
+        return folder / str(_router(folder)["structure"]["document"][0]) if _is_router(folder) else folder
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise CheckpointError(f"{folder / _ROUTER} is damaged: {error}") from error
+
+
+def _router(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / _ROUTER).read_text(encoding="utf-8")))
+
+
+def write_passages_revision(folder: Path, revision: str) -> None:
+    """Note beside a model of two routes what its passages are embedded with."""
+    (folder / _PASSAGES).write_text(json.dumps({"revision": revision}), encoding="utf-8")
+
+
+def _passages_revision(folder: Path, name: str) -> str | None:
+    path = folder / _PASSAGES
+    if not (_is_router(folder) and path.is_file()):
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["revision"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"embedding model {name!r}: {path.name} is damaged: {error}") from error
 
 
 def _require_safetensors(folder: Path, name: str) -> None:
-    if not list(folder.glob("*.safetensors")):
+    if not weights_of(folder):
         raise CheckpointError(
             f"base model {name!r} has no .safetensors weights (pickled weights are never loaded); convert it "
             "once in a place you trust with save_pretrained(..., safe_serialization=True)"
@@ -264,6 +322,8 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _kind(folder: Path, name: str) -> CheckpointKind:
+    if _is_router(folder):
+        return CheckpointKind.ENCODER
     config = _config(folder, name)
     architecture = (config.get("architectures") or ["unknown"])[0]
     if architecture.endswith("ForSequenceClassification"):

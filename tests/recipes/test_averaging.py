@@ -10,7 +10,14 @@ from crosstune.bi_encoder import load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.data import near_duplicate_passages
 from crosstune.recipes import averaging
-from crosstune.recipes.averaging import DevQuality, _n_dev, average, average_weights, seconds_afterwards
+from crosstune.recipes.averaging import (
+    DevQuality,
+    _n_dev,
+    average,
+    average_weights,
+    best_share,
+    seconds_afterwards,
+)
 from crosstune.types import Candidate, Run, ScoreKind, Splits
 
 
@@ -90,12 +97,35 @@ def test_dev_quality_is_that_of_the_candidates_ordered_by_cosine(corpus, bare_be
         expected.append(2 / np.log2(rank + 1) / (2 + 1 / np.log2(3)))
     quality = DevQuality(prepared_of(corpus, dev=dev), "fp32", len(dev))
     assert quality(model) == pytest.approx(np.mean(expected), abs=1e-6)
+    # The same where passages' vectors are given; other vectors, another order.
+    vectors = model.encode([p.text for p in corpus.passages.values()], normalize_embeddings=True)
+    assert quality(model, vectors) == pytest.approx(np.mean(expected), abs=1e-6)
+    assert quality(model, -vectors) != pytest.approx(np.mean(expected), abs=1e-3)
 
 
-@pytest.mark.parametrize(("tuned", "half", "share"), [(0.8, 0.7, 1.0), (0.7, 0.8, 0.5), (0.7, 0.7, 0.5)])
+@pytest.mark.parametrize(
+    ("tuned", "half", "share"),
+    [(0.8, 0.7, 1.0), (0.7, 0.8, 0.5), (0.7, 0.7, 0.5), (0.6, 0.5, 0.0), (0.5, 0.6, 0.0)],
+)
+def test_the_best_share_and_the_weights_that_it_leaves(tuned, half, share):
+    own, untuned = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    with torch.no_grad():
+        for parameter in own.parameters():
+            parameter.fill_(8.0)
+        for parameter in untuned.parameters():
+            parameter.fill_(0.0)
+    qualities = {8.0: tuned, 4.0: half}
+    found = best_share(own, untuned, lambda model: qualities[float(model.bias.detach())], 0.6)
+    assert found == (share, {1.0: tuned, 0.5: half, 0.0: 0.6}[share])
+    assert own.weight.tolist() == [[8 * share, 8 * share]]
+
+
+@pytest.mark.parametrize(("tuned", "half", "share"), [(0.8, 0.7, 1.0), (0.7, 0.8, 0.5), (0.5, 0.4, 0.0)])
 def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, half, share):
-    qualities = iter([tuned, half])
-    monkeypatch.setattr(averaging, "DevQuality", lambda prepared, precision, n_dev: lambda model: next(qualities))
+    qualities = iter([0.6, tuned, half])
+    monkeypatch.setattr(
+        averaging, "DevQuality", lambda prepared, precision, n_dev: lambda model, vectors=None: next(qualities)
+    )
     folder = memory(embedding_s=1.0)
     folder.training = tmp_path
     moved = tmp_path / "tuned"
@@ -105,12 +135,17 @@ def test_the_share_that_dev_likes_best(bare_bert, tmp_path, monkeypatch, tuned, 
             parameter.add_(1.0)
     model.save_pretrained(str(moved))
     prepared = SimpleNamespace(
-        embedder=resolve(str(bare_bert)), splits=SimpleNamespace(dev=("q1",)), collection=SimpleNamespace(passages="p")
+        embedder=resolve(str(bare_bert)),
+        splits=SimpleNamespace(dev=("q1",)),
+        collection=SimpleNamespace(passages="p"),
+        vectors=lambda: None,
     )
     found, path = average(prepared, moved, 600.0, folder)
     assert found == share
+    assert average(prepared, moved, 600.0, folder) == (share, path)  # a continued run decides nothing anew
+    if share == 0:
+        assert path is None
+        return
     base, kept = (load_bi_encoder(resolve(str(p)), "cpu").state_dict() for p in (bare_bert, path))
     name = next(name for name in base if name.endswith("word_embeddings.weight"))
     torch.testing.assert_close(kept[name], base[name] + share)
-    # A continued run decides nothing anew.
-    assert average(prepared, moved, 600.0, folder) == (share, path)

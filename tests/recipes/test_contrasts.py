@@ -26,7 +26,8 @@ def test_they_know_other_answers_and_protected_ones():
     )
     contrasts = Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3",)))
     assert contrasts.queries == ["q1", "q2"]
-    assert contrasts.passages == [texts["a"], texts["b"]]  # c answers nothing
+    assert contrasts.passage_ids == ["a", "b"]  # c answers nothing
+    assert contrasts.texts(collection) == [texts["a"], texts["b"]]
     assert [(e.query, e.positive, e.negatives, set(e.never)) for e in contrasts.all] == [
         (0, 0, (), {0, 1}),
         (0, 1, (), {0, 1}),
@@ -35,6 +36,9 @@ def test_they_know_other_answers_and_protected_ones():
     assert contrasts.protected == {1}  # b answers the test question
     assert [e.group for e in contrasts.all] == ["q1", "q1", "q2"]
     assert not contrasts.rival_questions  # one of two answers is protected: not most of them
+    among = Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3",)), ["c", "b"])
+    assert among.passage_ids == ["a", "b", "c"]  # nobody's answer, everybody's negative
+    assert (among.all, among.protected) == (contrasts.all, contrasts.protected)
 
 
 def test_questions_are_contrasted_where_most_answers_are_protected():
@@ -46,4 +50,6 @@ def test_questions_are_contrasted_where_most_answers_are_protected():
     )
     assert Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3", "q4"))).rival_questions
     assert Contrasts(prepared_of(collection, train=("q1", "q2"), dev=("q4",), test=("q3",))).rival_questions
+    # A question of answers, whatever other passages there are beside them.
+    assert Contrasts(prepared_of(collection, train=("q1",), dev=("q4",), test=("q3",)), ["a", "b"]).rival_questions
     assert not Contrasts(prepared_of(collection, train=("q1", "q2"), test=("q3",))).rival_questions

@@ -7,6 +7,7 @@ import pytest
 from crosstune.bi_encoder import TextEncoder, load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.data import near_duplicate_passages
+from crosstune.errors import ConfigError
 from crosstune.recipes import retriever
 from crosstune.recipes.prepare import Stopwatch
 from crosstune.recipes.retriever import FirstStageTuner
@@ -47,6 +48,21 @@ def test_an_epoch_costs_its_tokens(tuner, corpus, bare_bert):
     # 850 of the 1,000 tokens a second are counted on.
     assert tuner.seconds(1) == pytest.approx(tokens / 850)
     assert tuner.seconds(2) == pytest.approx(2 * tokens / 850)
+
+
+def test_questions_alone_cost_their_own_tokens(tuner, corpus, bare_bert):
+    encoder = TextEncoder(load_bi_encoder(resolve(str(bare_bert)), "cpu"))
+    tokens = sum(len(ids) for ids in encoder.queries([q.text for q in corpus.queries.values()]))
+    # All questions are one batch: four epochs where there is time for them.
+    assert tuner.questions_s(1e6) == pytest.approx(4 * tokens / 850)
+
+
+def test_an_index_that_must_stay_has_questions_tuned_alone(tuner):
+    assert tuner.whole
+    kept = FirstStageTuner(tuner._prepared, TuneSettings(keep_index=True), tuner._folder)
+    assert not kept.whole
+    with pytest.raises(ConfigError, match="leaves every index as it is"):
+        TuneSettings(keep_index=True, stages="reranker")
 
 
 def test_the_corpus_is_embedded_afterwards(tuner):

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from crosstune.bi_encoder import load_bi_encoder, save_two_sides
 from crosstune.bundle import BI_ENCODER, ModelBundle, save_bundle
+from crosstune.checkpoints import resolve
 from crosstune.documents import ChunkSettings
 from crosstune.errors import ConfigError, StoreError
 from crosstune.recipes.index import IndexSettings, index
@@ -100,6 +103,32 @@ def test_no_advice_where_the_index_is_the_one_that_was_judged(location, bare_ber
     path = model_at(tmp_path / "model", Fusion("tuned dense", WEIGHTS, "en", OF_SCORE), (None, bare_bert))
     opened = open_pipeline(location, path)
     assert warnings(opened) == []
+    opened.close()
+
+
+@pytest.mark.parametrize("judged_over", ["tuned dense", "dense"])
+def test_questions_are_embedded_as_judged_over_an_index_that_stays(location, bare_bert, tmp_path, judged_over):
+    base = resolve(str(bare_bert))
+    questions, passages = load_bi_encoder(base, "cpu"), load_bi_encoder(base, "cpu")
+    with torch.no_grad():
+        questions[0].auto_model.embeddings.word_embeddings.weight.mul_(-1.0)
+    save_two_sides(questions, passages, tmp_path / "two", base.index_revision)
+    path = model_at(tmp_path / "model", Fusion(judged_over, WEIGHTS, "en", OF_SCORE), (None, tmp_path / "two"))
+    opened = open_pipeline(location, path)
+    assert opened._shares_vectors
+    assert warnings(opened) == []
+    asked = {"tuned dense": questions, "dense": passages}[judged_over].encode(QUESTION, normalize_embeddings=True)
+    texts = [p.full_text for p in opened.store.passages()]
+    cosines = passages.encode(texts, normalize_embeddings=True) @ asked
+    found = LiveIndex(opened.store, opened.embedder, "vector").find(QUESTION, 5).found
+    assert [item.passage.full_text for item in found] == [texts[i] for i in np.argsort(-cosines, kind="stable")[:5]]
+    result = opened.search(QUESTION, depth=5, top_n=5)  # the score's cosine is the tuned one in both cases
+    tuned = questions.encode(QUESTION, normalize_embeddings=True)
+    kept = [item.passage.full_text for item in found]
+    scores = Reranker.load(path).rank(QUESTION, kept)
+    assert [hit.passage.full_text for hit in result.hits] == [kept[item.index] for item in scores]
+    cosine = opened.reranker._cosines.score_pairs([(QUESTION, kept[0])])[0]
+    assert cosine == pytest.approx(float(passages.encode(kept[0], normalize_embeddings=True) @ tuned), abs=1e-5)
     opened.close()
 
 

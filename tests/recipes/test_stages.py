@@ -9,7 +9,7 @@ from crosstune.recipes.settings import TuneSettings
 
 
 @pytest.mark.parametrize(
-    ("after_s", "enough_s", "needed_s", "first", "second"),
+    ("after_s", "enough_s", "needed_s", "whole", "second"),
     [
         # 320 s of budget leave 300; of what the first stage's embedding leaves of them, 0.6 are the cross-encoder's.
         (30, 0, 162, True, True),
@@ -17,14 +17,15 @@ from crosstune.recipes.settings import TuneSettings
         # Two epochs of the first stage take 135 of those 270 s: the other half is the cross-encoder's.
         (30, 135, 135, True, True),
         (30, 135, 136, True, False),
-        (30, 1e6, 40, True, True),  # never less than 0.15 of them
-        (30, 1e6, 41, True, False),
-        (241, 0, 100, False, True),  # above 0.8 of 300
-        (241, 0, 600, True, False),  # neither fits: the cheaper one
-        (700, 0, 600, False, True),
+        (30, 900, 40, True, True),  # never less than 0.15 of them
+        (30, 900, 41, True, False),
+        # Half an epoch of both sides and embedding anew take more than 0.85 of 300 s: questions alone, in 12.
+        (30, 901, 288, False, True),
+        (30, 901, 289, False, False),
+        (256, 0, 100, False, True),
     ],
 )
-def test_what_there_is_time_for(after_s, enough_s, needed_s, first, second):
+def test_what_there_is_time_for(after_s, enough_s, needed_s, whole, second):
     remembered, said, notes = {}, [], []
     folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
     prepared = SimpleNamespace(
@@ -33,12 +34,32 @@ def test_what_there_is_time_for(after_s, enough_s, needed_s, first, second):
     measured = SimpleNamespace(
         plan=lambda budget_s: SimpleNamespace(judging_s=needed_s, worth_it=needed_s <= budget_s + 1e-9)
     )
-    tuner = SimpleNamespace(after_s=after_s, seconds=lambda n_epochs: enough_s * n_epochs / 2)
+    tuner = SimpleNamespace(
+        after_s=after_s,
+        whole=True,
+        seconds=lambda n_epochs: enough_s * n_epochs / 2,
+        questions_s=lambda budget_s: 0.1 * budget_s,
+    )
     stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
-    assert stages._affordable(tuner, measured, notes) == (first, second)
+    assert stages._affordable(tuner, measured, notes) == (whole, second)
     assert said == notes
-    assert len(said) == 2 - first - second
-    assert any("embedding 1,234 passages" in line for line in said) is not first
+    assert len(said) == 2 - whole - second
+    assert any("embedding 1,234 passages" in line for line in said) is not whole
     assert any("cross-encoder was left out" in line for line in said) is not second
     prepared.stopwatch.elapsed_s = 319.0  # a continued run decides nothing anew
-    assert stages._affordable(tuner, measured, []) == (first, second)
+    assert stages._affordable(tuner, measured, []) == (whole, second)
+
+
+def test_where_the_index_must_stay_no_time_is_kept_for_both_sides():
+    remembered, notes = {}, []
+    folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
+    prepared = SimpleNamespace(stopwatch=SimpleNamespace(elapsed_s=0.0))
+    tuner = SimpleNamespace(after_s=1, whole=False, seconds=lambda n: n, questions_s=lambda budget_s: 0.1 * budget_s)
+    asked = []
+    measured = SimpleNamespace(
+        plan=lambda budget_s: asked.append(budget_s) or SimpleNamespace(judging_s=1, worth_it=True)
+    )
+    stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320, keep_index=True), folder, None, notes.append)
+    assert stages._affordable(tuner, measured, notes) == (False, True)
+    assert notes == []  # it was asked for
+    assert asked == [300, 288]

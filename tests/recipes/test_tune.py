@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from crosstune.bi_encoder import SentenceTransformerEmbedder
+from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
+from crosstune.checkpoints import resolve
 from crosstune.cli.main import main
 from crosstune.data import SplitSettings
 from crosstune.errors import BundleError, ConfigError, LeakageError
@@ -156,20 +157,25 @@ def test_the_model_in_use_ranks_as_it_was_judged(hurried, done):
         assert [given[found.index] for found in ranked] == expected
 
 
-def test_a_saved_model_is_evaluated_as_it_was_judged(hurried, done, tmp_path, bare_bert):
-    texts, shipped = _texts(done.file), _read_run(hurried.model.parent / "runs" / "shipped.trec")
-    (tmp_path / "data" / "qrels").mkdir(parents=True)
+def _evaluated_as_judged(result, file, folder, embedder):
+    """Evaluate a saved model on the same test questions as a BEIR folder; its rankings must be those of the run."""
+    texts, shipped = _texts(file), _read_run(result.model.parent / "runs" / "shipped.trec")
+    (folder / "data" / "qrels").mkdir(parents=True)
     for name, kind in (("corpus", "p"), ("queries", "q")):
         rows = [json.dumps({"_id": key, "title": "", "text": text}) for key, text in texts.items() if key[0] == kind]
-        (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+        (folder / "data" / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
     judged = "".join(f"{query_id}\tp{query_id[1:]}\t1\n" for query_id in shipped)
-    (tmp_path / "data" / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
-    evaluate_model(hurried.model, tmp_path / "data", depth=10, embedder=str(bare_bert), out=tmp_path / "out")
+    (folder / "data" / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    evaluate_model(result.model, folder / "data", depth=10, embedder=str(embedder), out=folder / "out")
     for name in ("shipped", "tuned-reranker"):
-        stage = hurried.report["fusion"]["first_stage"]
+        stage = result.report["fusion"]["first_stage"]
         theirs = name if name == "shipped" or "tuned" not in stage else f"{name}-on-{stage.replace(' ', '-')}"
-        expected = _read_run(hurried.model.parent / "runs" / f"{theirs}.trec")
-        assert _read_run(tmp_path / "out" / f"{name}.trec") == expected
+        expected = _read_run(result.model.parent / "runs" / f"{theirs}.trec")
+        assert _read_run(folder / "out" / f"{name}.trec") == expected
+
+
+def test_a_saved_model_is_evaluated_as_it_was_judged(hurried, done, tmp_path, bare_bert):
+    _evaluated_as_judged(hurried, done.file, tmp_path, bare_bert)
 
 
 def test_the_report_has_what_is_promised(done):
@@ -288,6 +294,26 @@ def test_a_first_stage_is_shipped_without_a_cross_encoder_that_is_unfit(done, se
     assert "cross_encoder" not in result.report["fusion"]["weights"]
     assert _holds_the_base(result.model, bert)
     assert (result.model / "bi-encoder" / "modules.json").is_file()
+
+
+def test_with_keep_index_questions_alone_are_tuned(done, settings, tmp_path, monkeypatch):
+    result = recipe.tune(done.file, tmp_path / "run", replace(settings, keep_index=True))
+    names = [row["name"] for row in result.report["table"]]
+    assert "tuned dense" in names
+    assert set(result.report["settings"]["first_stage"]) == {"questions"}
+    tuned, untuned = (
+        SentenceTransformerEmbedder(resolve(str(path)), precision="fp32")
+        for path in (result.model / "bi-encoder", settings.embedder)
+    )
+    texts = ["reset my password", "the monthly invoice"]
+    assert tuned.identity == untuned.identity
+    assert np.abs(tuned.embed_passages(texts) - untuned.embed_passages(texts)).max() < 1e-6
+    assert np.abs(tuned.embed_queries(texts) - untuned.embed_queries(texts)).max() > 1e-4
+    embedded = []
+    of_library = CachedEmbedder.embed_passages
+    monkeypatch.setattr(CachedEmbedder, "embed_passages", lambda *args: embedded.append(1) or of_library(*args))
+    _evaluated_as_judged(result, done.file, tmp_path, settings.embedder)
+    assert embedded == [1]  # one index for both
 
 
 def test_the_first_stage_alone(done, settings, tmp_path):

@@ -156,12 +156,12 @@ class TestGradients:
         first, third = texts[2][0], texts[2][2]  # of "password" (places 0 to 4) and "invoice" (5 to 9)
         assert (first.positive, first.negatives) == (0, (4,))
         assert third.positive == 5
-        assert batches._counts(first, 0)  # its answer, though protected
-        assert not batches._counts(first, 1)  # another answer of its own
-        assert batches._counts(first, 5)
-        assert not batches._counts(first, 7)  # protected
-        assert not batches._counts(third, 0)  # protected: a dev or test question's answer
-        assert batches._counts(third, 4)
+        places = [0, 1, 4, 5, 7, 9]
+        found = batches._allowed([first, third], places, {place: i for i, place in enumerate(places)})
+        # Of the first: its answer though protected; not another of its own; its mined negative; another's; protected.
+        assert found[0].tolist() == [True, False, True, True, False, True]
+        # Of the third: not the protected answer of a dev or test question, and not another answer of its own.
+        assert found[1].tolist() == [False, True, True, True, False, True]
 
     def test_where_all_is_protected_only_questions_of_other_groups_teach(self, model, texts):
         queries, passages, examples = texts
@@ -203,6 +203,86 @@ class TestGradients:
         monkeypatch.setattr(Engine, "gradients", no_memory)
         with pytest.raises(ConfigError, match="does not fit into memory"):
             batches.gradients([0, 2])
+
+
+class TestFixedPassages:
+    """Vectors of passages in place of texts: questions alone are learnt, against all of them."""
+
+    @pytest.fixture
+    def vectors(self, model, texts):
+        return model.encode_document(texts[1], normalize_embeddings=True)
+
+    def batches(self, model, texts, vectors, protected=frozenset()):
+        queries, _, examples = texts
+        encoder, engine = TextEncoder(model), Engine(model, "fp32", forward=lean_vectors(model))
+        return engine, ContrastiveBatches(
+            engine, encoder, encoder.queries(queries), vectors, examples, protected, False, 64, 10_000
+        )
+
+    def test_gradients_are_those_of_a_plain_pass_against_every_passage(self, model, texts, vectors):
+        queries, passages, examples = texts
+        chosen = [examples[0], examples[4]]
+        encoder = TextEncoder(model)
+        q = model(encoder.pad(encoder.queries([queries[e.query] for e in chosen])))["sentence_embedding"]
+        allowed = torch.ones(2, len(passages), dtype=torch.bool)
+        for row, example in zip(allowed, chosen, strict=True):
+            row[list(example.never)] = False
+            row[[example.positive, *example.negatives]] = True
+        allowed[:, 17] = False  # protected
+        positives = torch.tensor([e.positive for e in chosen])
+        value = contrastive_loss(q, torch.from_numpy(vectors), positives, allowed)
+        value.backward()
+        expected = {n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None}
+        model.zero_grad()
+        engine, batches = self.batches(model, texts, vectors, frozenset({17}))
+        assert batches.gradients([0, 4]) == pytest.approx(float(value.detach()), abs=1e-5)
+        found = {n: p.grad for n, p in engine.parameters.items() if p.grad is not None}
+        for name, gradient in found.items():
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+
+    def test_a_question_with_two_answers_is_read_once_and_counts_twice(self, model, texts, vectors):
+        queries, passages, examples = texts
+        first, other = examples[0], examples[2]
+        second = replace(first, positive=1, negatives=())
+        _, apart = self.batches(model, (queries, passages, [first, second, other]), vectors)
+        assert apart.n_units == 2
+        read = []
+        gradients = apart._engine.gradients
+        apart._engine.gradients = lambda slices, *rest, **named: (
+            read.extend(len(part["input_ids"]) for part in slices) or gradients(slices, *rest, **named)
+        )
+        both = apart.gradients([0, 1])
+        assert sum(read) == 2
+        encoder = TextEncoder(model)
+        with torch.no_grad():
+            q = model(encoder.pad(encoder.queries([queries[e.query] for e in (first, second, other)])))
+        places = list(range(len(passages)))
+        allowed = apart._allowed([first, second, other], places, dict(zip(places, places, strict=True)))
+        assert not allowed[0, 1] and allowed[1, 1]  # noqa: PT018 - the other answer is never a negative
+        assert not allowed[1, 0] and allowed[0, 0]  # noqa: PT018
+        expected = contrastive_loss(
+            q["sentence_embedding"], torch.from_numpy(vectors), torch.tensor([0, 1, other.positive]),
+            torch.from_numpy(allowed),
+        )  # fmt: skip
+        assert both == pytest.approx(float(expected), abs=1e-5)
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_questions_find_their_answers_among_vectors_that_stay(self, model, texts, vectors, tmp_path, precision):
+        queries, _, examples = texts
+
+        def ranks(found):
+            scores = found.encode_query(queries) @ vectors.T
+            return float(np.mean([(scores[e.query] > scores[e.query][e.positive]).sum() for e in examples]))
+
+        before, kept = ranks(model), vectors.copy()
+        settings = TrainingSettings(
+            n_steps=30, batch_groups=4, learning_rate=3e-3, n_evaluations=0, keep="last", precision=precision
+        )
+        result = train_bi_encoder(
+            model, TextEncoder(model), queries, vectors, examples, frozenset(), settings, tmp_path
+        )
+        assert ranks(load_bi_encoder(resolve(str(result.model_path)), "cpu")) < 0.5 * before
+        assert np.array_equal(vectors, kept)
 
 
 class TestTraining:

@@ -3,7 +3,7 @@
 from crosstune.bi_encoder.cache import CachedEmbedder
 from crosstune.bi_encoder.embedder import SentenceTransformerEmbedder
 from crosstune.bi_encoder.lean_encoder import LeanEncoder, unit
-from crosstune.bi_encoder.loading import load_bi_encoder, transformer_of, without_dropout
+from crosstune.bi_encoder.loading import load_bi_encoder, save_two_sides, side_of, transformer_of, without_dropout
 from crosstune.bi_encoder.text_encoder import TextEncoder
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "SentenceTransformerEmbedder",
     "TextEncoder",
     "load_bi_encoder",
+    "save_two_sides",
+    "side_of",
     "transformer_of",
     "unit",
     "without_dropout",

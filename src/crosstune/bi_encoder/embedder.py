@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosstune.bi_encoder.lean_encoder import LeanEncoder, Role, unit
-from crosstune.bi_encoder.loading import load_bi_encoder
+from crosstune.bi_encoder.lean_encoder import LeanEncoder, unit
+from crosstune.bi_encoder.loading import Role, load_bi_encoder, side_of
 from crosstune.checkpoints import Checkpoint
 from crosstune.errors import CheckpointError, ConfigError
 from crosstune.extras import require
@@ -58,6 +58,7 @@ class SentenceTransformerEmbedder:
             raise ConfigError(f'precision is {precision!r}; choose "auto", "fp32" or "bf16"')
         self._checkpoint = checkpoint
         self._model = load_bi_encoder(checkpoint, device)
+        self._passages = side_of(self._model, "document")
         # The tokenizer keeps its settings for cutting and padding, so that two threads would disturb each other.
         self._turn = threading.Lock()
         self._torch = require("torch", extra="train", what="dense retrieval")
@@ -72,19 +73,22 @@ class SentenceTransformerEmbedder:
 
     @property
     def identity(self) -> str:
-        """`name` without precision and the model's place on disk: vectors of one identity can be compared."""
-        return f"{self._checkpoint.revision} {self.limits}"
+        """What the vectors of passages depend on, but precision and the model's place on disk.
+
+        An index made with one model can be searched with every other of the same identity.
+        """
+        return f"{self._checkpoint.index_revision} {self.limits}"
 
     @property
     def tokenizer(self) -> Any:
         """Fast tokenizer of the model, as `tokenizers.Tokenizer`."""
-        return self._model.tokenizer.backend_tokenizer
+        return self._passages.tokenizer.backend_tokenizer
 
     @property
     def limits(self) -> str:
         """What of the model's settings decides its vectors: most tokens, and the prompts."""
         prompts = json.dumps([self._model.prompts, self._model.default_prompt_name], sort_keys=True)
-        return f"{self._model.max_seq_length} tokens prompts {content_hash(prompts)[:16]}"
+        return f"{self._passages.max_seq_length} tokens prompts {content_hash(prompts)[:16]}"
 
     def embed_queries(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
         """(len(texts), dimensions), rows of length 1."""

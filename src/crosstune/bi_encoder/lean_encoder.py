@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.bi_encoder.loading import Role, side_of
 from crosstune.bi_encoder.text_encoder import TextEncoder
 from crosstune.pair_encoding import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, length_batches
 from crosstune.team import Team, torch_team
 
-Role = Literal["query", "document"]
 _ROLES: tuple[Role, ...] = ("query", "document")
 
 _PROBE = ["refund", "The refund is paid to the card within thirty days. " * 6]
@@ -39,9 +39,11 @@ class LeanEncoder:
         self._device = next(model.parameters()).device
         on_cpu = self._device.type == "cpu"
         self._max_tokens, self._team = (CPU_BATCH_TOKENS, torch_team()) if on_cpu else (GPU_BATCH_TOKENS, Team(1))
-        forward = lean_vectors(model).eval()
-        self.is_lean = isinstance(forward, LeanLayers)
-        self._passes: dict[str, Any] = {"fp32": forward}
+        self._sides = {role: side_of(model, role) for role in _ROLES}
+        # Mostly one encoder embeds both: it is kept once.
+        passes = {id(side): lean_vectors(side).eval() for side in self._sides.values()}
+        self.is_lean = all(isinstance(forward, LeanLayers) for forward in passes.values())
+        self._passes: dict[tuple[int, str], Any] = {(side, "fp32"): forward for side, forward in passes.items()}
 
     def agrees(self, encode: Callable[[list[str], Role], NDArray[np.float32]]) -> bool:
         """Whether its float32 vectors are those of the library, whose models may have steps that it knows nothing of.
@@ -69,7 +71,7 @@ class LeanEncoder:
 
         with self._turn:
             ids = self._texts.queries(texts) if role == "query" else self._texts.passages(texts)
-            forward = self._pass(precision)
+            forward = self._pass(role, precision)
         rows: list[Any] = [None] * len(texts)
 
         def embed(batch: NDArray[np.intp]) -> None:
@@ -84,12 +86,13 @@ class LeanEncoder:
         self._team.spread([partial(embed, batch) for batch in length_batches(lengths, most)])
         return np.stack(rows)
 
-    def _pass(self, precision: str) -> Any:
+    def _pass(self, role: Role, precision: str) -> Any:
         from crosstune.lean import bf16_layers
 
-        if precision not in self._passes:
-            self._passes[precision] = bf16_layers(self._passes["fp32"])[0].eval()
-        return self._passes[precision]
+        side = id(self._sides[role])
+        if (side, precision) not in self._passes:
+            self._passes[side, precision] = bf16_layers(self._passes[side, "fp32"])[0].eval()
+        return self._passes[side, precision]
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

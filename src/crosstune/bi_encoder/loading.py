@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from crosstune.checkpoints import Checkpoint, quiet_transformers
+from crosstune.checkpoints import Checkpoint, quiet_transformers, routed_types, write_passages_revision
 from crosstune.errors import CheckpointError
 from crosstune.extras import require
+
+Role = Literal["query", "document"]
 
 # Models that were trained with an instruction before the question and whose files do not say so. From their cards.
 _QUERY_PROMPTS = (
@@ -52,6 +54,46 @@ def load_bi_encoder(checkpoint: Checkpoint, device: str | None = None) -> Any:
     return model
 
 
+def side_of(model: Any, role: Role) -> Any:
+    """The bi-encoder that embeds questions, or the one that embeds passages: mostly the model itself for both.
+
+    Raises:
+        CheckpointError: The model has routes, but none for this role.
+    """
+    routes = getattr(model[0], "sub_modules", None)
+    if routes is None:
+        return model
+    if role not in routes:
+        raise CheckpointError(f"an embedding model with the routes {', '.join(routes)} has none for {role!r}")
+    library = require("sentence_transformers", extra="train", what="dense retrieval")
+    return library.SentenceTransformer(
+        modules=[*routes[role], *list(model)[1:]],
+        device=str(model.device),
+        prompts=model.prompts,
+        default_prompt_name=model.default_prompt_name,
+    )
+
+
+def save_two_sides(questions: Any, passages: Any, folder: Path, passages_revision: str) -> None:
+    """Save a bi-encoder whose questions and passages are embedded by an encoder each, as sentence-transformers' Router.
+
+    Args:
+        questions, passages: From `load_bi_encoder`; prompts are those of the second.
+        folder: Where to.
+        passages_revision: Of the second: an index made with it is an index made with this model.
+    """
+    library = require("sentence_transformers", extra="train", what="dense retrieval")
+    from sentence_transformers.models import Router
+
+    router = Router.for_query_document(list(questions), list(passages))
+    model = library.SentenceTransformer(
+        modules=[router], device="cpu", prompts=passages.prompts, default_prompt_name=passages.default_prompt_name
+    )
+    with quiet_transformers():
+        model.save_pretrained(str(folder))
+    write_passages_revision(folder, passages_revision)
+
+
 def transformer_of(model: Any) -> Any:
     """The transformers model: of a bi-encoder the one inside, of any other model itself."""
     return model[0].auto_model if hasattr(model, "encode_query") else model
@@ -77,6 +119,7 @@ def _refuse_foreign_code(checkpoint: Checkpoint) -> None:
         return
     try:
         types = [str(module["type"]) for module in json.loads(path.read_text(encoding="utf-8"))]
+        types += routed_types(checkpoint.path).values()
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"embedding model {checkpoint.name!r}: modules.json is damaged: {error}") from error
     foreign = [name for name in types if not name.startswith("sentence_transformers.")]

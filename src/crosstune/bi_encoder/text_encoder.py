@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.bi_encoder.loading import side_of
+
 _TEXTS_PER_CALL = 2048
 
 
@@ -20,9 +22,10 @@ class TextEncoder:
     """
 
     def __init__(self, model: Any, max_length: int | None = None) -> None:
-        limits = [limit for limit in (max_length, model.max_seq_length) if limit is not None]
+        passages = side_of(model, "document")
+        limits = [limit for limit in (max_length, passages.max_seq_length) if limit is not None]
         self.max_length = min(limits, default=512)
-        self._tokenizer = model.tokenizer
+        self._tokenizer = passages.tokenizer  # questions are read by the same one
         self._query_prompt, self._passage_prompt = (_prompt(model, "query"), _prompt(model, "document"))
 
     def queries(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:

@@ -91,10 +91,19 @@ def tune(
     stages: Annotated[
         Stages,
         typer.Option(
-            help="What to tune: reranker (cross-encoder), retriever (the first stage's bi-encoder; the index has to be "
-            "re-embedded to find more), both, or auto: both as far as data and budget allow."
+            help="What to tune: reranker (cross-encoder), retriever (the first stage's bi-encoder), both, or auto: "
+            "both as far as data and budget allow."
         ),
     ] = Stages.auto,
+    keep_index: Annotated[
+        bool,
+        typer.Option(
+            "--keep-index",
+            help="Your index cannot be embedded anew: of the first stage, only how questions are embedded is tuned. "
+            "Without it both sides are, where the budget allows, and the report says whether the index must be "
+            "re-embedded.",
+        ),
+    ] = False,
     loss: Annotated[
         LossName, typer.Option(help="lce: positive against its mined negatives; bce: each pair alone.")
     ] = LossName.lce,
@@ -142,6 +151,7 @@ def tune(
         budget_s=seconds(budget),
         depth=depth,
         stages=stages.value,
+        keep_index=keep_index,
         loss=loss.value,
         pos_weight=pos_weight,
         seed=seed,

@@ -210,7 +210,7 @@ def choose_on_dev(
     """Score dev once and choose everything on it.
 
     Of the pipelines the one that ranks dev best is shipped; of equals the one that changes least: the first stage as it
-    is, the untuned index reranked, the re-embedded index reranked.
+    is, its candidates reranked, those of the tuned first stage reranked.
     """
     dev, qrels = prepared.splits.dev, prepared.collection.qrels
     runs = [select(run, dev) for run in tuned.candidates(prepared)]

@@ -84,18 +84,17 @@ def _first_stages(
 ) -> tuple[dict[str, Run], Similarity | None]:
     """Rankings by the untuned first stages and by the bundle's tuned ones, and the tuned bi-encoder's cosines."""
     queries = queries_of(collection, query_ids)
-    retrievers: list[Retriever] = [*make_first_stages(collection, _cached(embedder, cache), progress)]
+    untuned = SentenceTransformerEmbedder(resolve(embedder))
+    bm25, dense, hybrid = make_first_stages(collection, CachedEmbedder(untuned, cache), progress)
+    retrievers: list[Retriever] = [bm25, dense, hybrid]
     cosines = None
     if bundle.bi_encoder is not None:
-        tuned = _cached(str(bundle.bi_encoder), cache)
-        _, dense, hybrid = make_first_stages(collection, tuned, progress, prefix="tuned ")
+        tuned = SentenceTransformerEmbedder(resolve(str(bundle.bi_encoder)))
+        vectors = dense.vectors if tuned.identity == untuned.identity else None
+        _, dense, hybrid = make_first_stages(collection, CachedEmbedder(tuned, cache), progress, "tuned ", vectors)
         retrievers += [dense, hybrid]
         cosines = dense.similarity(queries, progress)
     return {retriever.name: retriever.retrieve(queries, depth, progress) for retriever in retrievers}, cosines
-
-
-def _cached(embedder: str, cache: Path) -> CachedEmbedder:
-    return CachedEmbedder(SentenceTransformerEmbedder(resolve(embedder)), cache)
 
 
 def _reranked(

@@ -30,6 +30,7 @@ from crosstune.recipes.choose import (
 )
 from crosstune.recipes.prepare import Prepared, Say, select, top_of
 from crosstune.recipes.reading import PartsOfQueries, score_run, score_runs, to_read, with_logits
+from crosstune.recipes.retriever import TunedFirstStage
 from crosstune.recipes.run_folder import RunFolder, package_versions, write_runs
 from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.untuned import untuned_reranker
@@ -219,7 +220,7 @@ def _shipping_notes(tuned: Tuned, choice: Choice, prepared: Prepared, judged: _J
             "in what is shipped."
         )
     if tuned.first_stage is not None:
-        notes += _index_notes(tuned.first_stage.chosen, choice, untuned)
+        notes += _index_notes(tuned.first_stage, choice, untuned)
     return tuple(notes)
 
 
@@ -233,13 +234,20 @@ def _reading_notes(reranker: TunedReranker | None, depth: int) -> list[str]:
     ]
 
 
-def _index_notes(tuned_name: str, choice: Choice, untuned: str) -> list[str]:
+def _index_notes(first_stage: TunedFirstStage, choice: Choice, untuned: str) -> list[str]:
     dev = ", ".join(f"{score:.3f} over the candidates of {name}" for name, score in choice.dev_scores.items())
     notes = [f"Dev {HEADLINE} of the joined scores: {dev}."]
-    if choice.fusion.first_stage == tuned_name:
+    searched = choice.fusion.first_stage == first_stage.chosen
+    if searched and not first_stage.keeps_index:
         notes.append(
-            f"Shipped needs the index re-embedded with model/bi-encoder ({tuned_name}). Where the index has to stay, "
-            f'row "tuned composite" says what the same models bring as a reranker over {untuned}.'
+            f"Shipped needs the index re-embedded with model/bi-encoder ({first_stage.chosen}). Where the index has to "
+            f'stay, row "tuned composite" says what the same models bring as a reranker over {untuned}; --keep-index '
+            "tunes for such an index."
+        )
+    elif searched:
+        notes.append(
+            "Shipped searches the index as it is: no passage is embedded anew, questions alone are embedded with "
+            "model/bi-encoder."
         )
     else:
         notes.append("Shipped works over the index as it is: it need not be re-embedded.")

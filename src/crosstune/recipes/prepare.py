@@ -84,6 +84,7 @@ class Prepared:
         first_stages: name -> ranking of dev and test questions, of the judged depth.
         chosen: Name of the first stage whose candidates are reranked, chosen without looking at test.
         mining_run: The chosen first stage's deeper ranking of the train questions.
+        vectors: (passages, dimensions) of all passages of the collection, by the embedder.
         embedding_s: Measures the expected seconds for embedding all passages anew.
         near_duplicates: Finds each passage's near-duplicates, once for whoever asks.
         stopwatch: Started when the run began.
@@ -98,6 +99,7 @@ class Prepared:
     first_stages: Mapping[str, Run]
     chosen: str
     mining_run: Run
+    vectors: Callable[[], NDArray[np.float32]]
     embedding_s: Callable[[], float]
     near_duplicates: Callable[[], Mapping[str, frozenset[str]]]
     stopwatch: Stopwatch
@@ -193,6 +195,7 @@ def first_stages(
         first_stages=runs,
         chosen=chosen,
         mining_run=mining_run,
+        vectors=lambda: dense.vectors,
         embedding_s=partial(_embedding_s, bi_encoder, collection),
         near_duplicates=cache(partial(near_duplicate_passages, collection)),
         stopwatch=stopwatch,
@@ -234,11 +237,23 @@ def rank_with(
 
 
 def make_first_stages(
-    collection: Collection, embedder: Embedder, progress: Progress = silent, prefix: str = ""
+    collection: Collection,
+    embedder: Embedder,
+    progress: Progress = silent,
+    prefix: str = "",
+    vectors: NDArray[np.float32] | None = None,
 ) -> tuple[BM25, Dense, Hybrid]:
-    """BM25, dense and hybrid search over a collection's passages; the prefix names a tuned embedder's rows."""
+    """BM25, dense and hybrid search over a collection's passages.
+
+    Args:
+        collection: The passages.
+        embedder: Of questions, and of passages whose vectors are not given.
+        progress: Told of the embedding.
+        prefix: Names a tuned embedder's rows.
+        vectors: (passages, dimensions) where they are known.
+    """
     bm25 = make_bm25(collection)
-    dense = Dense(collection.passages, embedder, progress, f"{prefix}dense")
+    dense = Dense(collection.passages, embedder, progress, f"{prefix}dense", vectors)
     return bm25, dense, Hybrid([bm25, dense], f"{prefix}hybrid")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,22 @@ from crosstune.bi_encoder import (
     SentenceTransformerEmbedder,
     TextEncoder,
     load_bi_encoder,
+    side_of,
     without_dropout,
 )
 from crosstune.checkpoints import Checkpoint, resolve
 from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.progress import Progress
-from crosstune.recipes.averaging import average, seconds_afterwards
+from crosstune.recipes.averaging import Vectors, average, seconds_afterwards
 from crosstune.recipes.contrasts import Contrasts
 from crosstune.recipes.prepare import Prepared, Say, Similarity, make_first_stages, queries_of, rank_with
+from crosstune.recipes.questions import (
+    MAX_EPOCHS,
+    TunedQuestions,
+    plan_questions,
+    settings_of,
+    tune_questions,
+)
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import best_device
@@ -37,8 +44,10 @@ from crosstune.types import Run
 
 _BATCH = 32
 _TEXTS_TO_TIME = 32
-_MAX_EPOCHS = 4.0  # more would not help
 _NO_LIMIT_S = 1e12
+# Of the seconds that training may take, those for questions alone: they learn in a fraction of the time of both sides.
+_QUESTIONS_SHARE = 0.15
+_RATE_AFTER = 0.4
 _RIVALS_NOTE = (
     "Most answers to train questions answer dev or test questions, too, so that they may not be anybody's negative: "
     "the first stage learnt to tell an answer from the other questions instead."
@@ -56,6 +65,7 @@ class TunedFirstStage:
         chosen: Which of them ranks dev best.
         mining_run: Its deeper ranking of the train questions.
         cosines: (query_id, passage_ids) -> cosines, for dev and test questions.
+        keeps_index: Whether passages are embedded as before, so that an index made with the base may stay.
         settings: Plan and training settings, for the artefacts.
         notes: What the reader must know.
     """
@@ -66,6 +76,7 @@ class TunedFirstStage:
     chosen: str
     mining_run: Run
     cosines: Similarity
+    keeps_index: bool
     settings: Mapping[str, Any]
     notes: tuple[str, ...]
 
@@ -78,24 +89,32 @@ class TunedFirstStage:
 class FirstStageTuner:
     """The bi-encoder of the dense first stage, and what tuning it costs on this machine.
 
+    Two things can be tuned: how questions are embedded, for passages that stay as they are, which takes seconds; and,
+    where there is time, the encoder as a whole, after which passages are embedded anew and questions tuned once more.
+    Dev decides which of the two models is better.
+
     Args:
         prepared: Splits and untuned first stages.
         settings: Of the run.
         folder: For checkpoints and embeddings; remembers measured speed and plan for a continuation.
 
     Attributes:
-        after_s: Expected seconds of embedding once it is tuned.
+        after_s: Expected seconds of embedding once both sides are tuned.
+        whole: Whether both sides can be tuned: one encoder embeds both.
     """
 
     def __init__(self, prepared: Prepared, settings: TuneSettings, folder: RunFolder) -> None:
         self._prepared, self._settings, self._folder = prepared, settings, folder
         with prepared.stopwatch.stage("tune first stage"):
-            self._model = load_bi_encoder(prepared.embedder, best_device().type)
+            loaded = load_bi_encoder(prepared.embedder, best_device().type)
+            self._model = side_of(loaded, "query")
+            self.whole = self._model is loaded and not settings.keep_index
             without_dropout(self._model)
             self._examples = Contrasts(prepared)
+            self._texts = self._examples.texts(prepared.collection)
             encoder = TextEncoder(self._model)
             self._longest = encoder.max_length
-            queries, passages = encoder.queries(self._examples.queries), encoder.passages(self._examples.passages)
+            queries, passages = encoder.queries(self._examples.queries), encoder.passages(self._texts)
             self._lengths = (
                 np.array([len(queries[example.query]) for example in self._examples.all]),
                 np.array([len(passages[example.positive]) for example in self._examples.all]),
@@ -109,45 +128,75 @@ class FirstStageTuner:
         self.after_s = seconds_afterwards(prepared, settings.budget_s, folder)
 
     def seconds(self, n_epochs: float) -> float:
-        """Expected seconds of so many epochs."""
+        """Expected seconds of so many epochs of both sides."""
         return self._plan(_NO_LIMIT_S, n_epochs).training_s
 
-    def _plan(self, budget_s: float, max_epochs: float = _MAX_EPOCHS) -> FirstStagePlan:
+    def questions_s(self, budget_s: float) -> float:
+        """Expected seconds of tuning questions alone, of so many for all training."""
+        return self._plan_questions(budget_s).training_s
+
+    def _plan(self, budget_s: float, max_epochs: float = MAX_EPOCHS) -> FirstStagePlan:
         return plan_first_stage(
             *self._lengths, self._speed.tokens_per_s, budget_s,
             batch=_BATCH, longest=self._longest, max_epochs=max_epochs,
         )  # fmt: skip
 
-    def tune(self, budget_s: float, progress: Progress, say: Say) -> TunedFirstStage:
+    def _plan_questions(self, budget_s: float) -> FirstStagePlan:
+        return plan_questions(self._prepared, self._model, self._speed, _QUESTIONS_SHARE * budget_s)
+
+    def tune(self, budget_s: float, whole: bool, progress: Progress, say: Say) -> TunedFirstStage:
         """Tune it on the train questions, and rank with it.
 
         Args:
             budget_s: Seconds for training.
+            whole: Whether both sides are tuned, too.
             progress, say: Told of the work.
         """
-        prepared, folder, examples = self._prepared, self._folder, self._examples
+        prepared, folder = self._prepared, self._folder
         with prepared.stopwatch.stage("tune first stage"):
-            remembered = folder.recall("first_stage")
-            plan = self._plan(budget_s) if remembered is None else FirstStagePlan(**remembered)
-            folder.remember(first_stage=asdict(plan))
-            say(f"Tuning the first stage: {plan.sentence()}; {self._speed.precision}.")
-            training = self._training_settings(plan)
-            result = train_bi_encoder(
-                self._model, TextEncoder(self._model, plan.max_length), examples.queries, examples.passages,
-                examples.all, examples.protected, training, folder.training / "first-stage", progress,
-                rival_questions=examples.rival_questions,
-            )  # fmt: skip
-            if result.resumed_from:
-                say(f"Training of the first stage continued from step {result.resumed_from}.")
-            share, path = average(prepared, result.model_path, self._settings.budget_s, folder)
-        resolved = {"plan": asdict(plan), "training": asdict(training), "tuned_share": share}
-        notes = (
+            plans = folder.recall("first_stage")
+            if plans is None:
+                first = self._plan_questions(budget_s)
+                both_s = budget_s - 2 * first.training_s  # questions are tuned twice
+                plans = {"both": asdict(self._plan(both_s)) if whole else None, "questions": asdict(first)}
+                folder.remember(first_stage=plans)
+            resolved: dict[str, Any] = {}
+            notes: tuple[str, ...] = (_RIVALS_NOTE,) if self._examples.rival_questions else ()
+            questions = FirstStagePlan(**plans["questions"])
+            rate = _learning_rate(self._model)
+            tuned = [self._tune_questions(questions, prepared.embedder, rate, "questions", progress, say)]
+            if plans["both"] is not None:
+                both, resolved["both"], note = self._tune_both(FirstStagePlan(**plans["both"]), progress, say)
+                notes = (note, *notes)
+                if both is not None:
+                    rate *= _RATE_AFTER
+                    tuned.append(self._tune_questions(questions, both, rate, "questions-after", progress, say))
+            best = max(tuned, key=lambda found: found.quality)  # of equals the one that keeps the index
+            resolved["questions"] = settings_of(best)
+        return self._ranked(best, resolved, (*notes, best.sentence), progress, say)
+
+    def _tune_both(
+        self, plan: FirstStagePlan, progress: Progress, say: Say
+    ) -> tuple[Checkpoint | None, dict[str, Any], str]:
+        """The encoder of both sides, None where dev likes the untuned one best; settings; and a note."""
+        prepared, folder, examples = self._prepared, self._folder, self._examples
+        say(f"Tuning the first stage: {plan.sentence()}; {self._speed.precision}.")
+        training = self._training_settings(plan)
+        result = train_bi_encoder(
+            self._model, TextEncoder(self._model, plan.max_length), examples.queries, self._texts,
+            examples.all, examples.protected, training, folder.training / "first-stage", progress,
+            rival_questions=examples.rival_questions,
+        )  # fmt: skip
+        if result.resumed_from:
+            say(f"Training of the first stage continued from step {result.resumed_from}.")
+        share, path = average(prepared, result.model_path, self._settings.budget_s, folder)
+        note = (
             f"The first stage's bi-encoder ({prepared.embedder.name}) was tuned on {plan.n_examples:,} question-answer "
             f"pairs: {result.n_steps} steps of {_BATCH} pairs, {result.stopped}. On dev {share:.0%} of the tuned and "
-            f"{1 - share:.0%} of the untuned weights ranked best.",
-            *((_RIVALS_NOTE,) if examples.rival_questions else ()),
+            f"{1 - share:.0%} of the untuned weights ranked best."
         )
-        return _ranked(prepared, path, resolved, notes, self._settings, folder, progress, say)
+        resolved = {"plan": asdict(plan), "training": asdict(training), "tuned_share": share}
+        return None if path is None else resolve(str(path)), resolved, note
 
     def _training_settings(self, plan: FirstStagePlan) -> TrainingSettings:
         return TrainingSettings(
@@ -163,40 +212,58 @@ class FirstStageTuner:
             seed=self._settings.seed,
         )
 
+    def _tune_questions(
+        self, plan: FirstStagePlan, passages: Checkpoint, rate: float, name: str, progress: Progress, say: Say
+    ) -> TunedQuestions:
+        as_it_is = passages is self._prepared.embedder
+        vectors = self._prepared.vectors() if as_it_is else self._embedded(passages, progress)
+        return tune_questions(
+            self._prepared, passages, vectors, plan, self._speed, rate, self._settings.seed, self._folder, name,
+            progress, say,
+        )  # fmt: skip
 
-def _ranked(
-    prepared: Prepared,
-    path: Path,
-    resolved: Mapping[str, Any],
-    notes: tuple[str, ...],
-    settings: TuneSettings,
-    folder: RunFolder,
-    progress: Progress,
-    say: Say,
-) -> TunedFirstStage:
-    """What the tuned model ranks."""
-    collection, splits = prepared.collection, prepared.splits
-    with prepared.stopwatch.stage("rank with the tuned first stage"):
-        model = resolve(str(path))
-        precision = folder.recall("embedder_precision")
-        embedder = CachedEmbedder(SentenceTransformerEmbedder(model, precision=precision), folder.cache)
-        _, dense, hybrid = make_first_stages(collection, embedder, progress, prefix="tuned ")
-        dev = queries_of(collection, splits.dev)
-        runs, chosen, mining_run = rank_with((dense, hybrid), dev, collection, splits, settings.depth, progress)
-        cosines = dense.similarity(queries_of(collection, splits.dev + splits.test), progress)
-    before, after = (_dev_quality(run, prepared) for run in (prepared.first_stages["dense"], runs[dense.name]))
-    sentence = f"Dense search on the dev questions: {HEADLINE} {before:.3f} untuned, {after:.3f} tuned."
-    say(sentence)
-    return TunedFirstStage(
-        model=model,
-        base=prepared.embedder,
-        runs=runs,
-        chosen=chosen,
-        mining_run=mining_run,
-        cosines=cosines,
-        settings=resolved,
-        notes=(*notes, sentence),
-    )
+    def _embedded(self, model: Checkpoint, progress: Progress) -> Vectors:
+        """(passages, dimensions) of all passages by a tuned model."""
+        embedder = self._embedder(model)
+        return embedder.embed_passages([p.full_text for p in self._prepared.collection.passages.values()], progress)
+
+    def _embedder(self, model: Checkpoint) -> CachedEmbedder:
+        precision = self._folder.recall("embedder_precision")
+        return CachedEmbedder(SentenceTransformerEmbedder(model, precision=precision), self._folder.cache)
+
+    def _ranked(
+        self,
+        tuned: TunedQuestions,
+        resolved: Mapping[str, Any],
+        notes: tuple[str, ...],
+        progress: Progress,
+        say: Say,
+    ) -> TunedFirstStage:
+        """What the tuned model ranks."""
+        prepared = self._prepared
+        collection, splits = prepared.collection, prepared.splits
+        with prepared.stopwatch.stage("rank with the tuned first stage"):
+            model = resolve(str(tuned.path))
+            embedder = self._embedder(model)
+            _, dense, hybrid = make_first_stages(collection, embedder, progress, "tuned ", tuned.vectors)
+            dev = queries_of(collection, splits.dev)
+            depth = self._settings.depth
+            runs, chosen, mining_run = rank_with((dense, hybrid), dev, collection, splits, depth, progress)
+            cosines = dense.similarity(queries_of(collection, splits.dev + splits.test), progress)
+        before, after = (_dev_quality(run, prepared) for run in (prepared.first_stages["dense"], runs[dense.name]))
+        sentence = f"Dense search on the dev questions: {HEADLINE} {before:.3f} untuned, {after:.3f} tuned."
+        say(sentence)
+        return TunedFirstStage(
+            model=model,
+            base=prepared.embedder,
+            runs=runs,
+            chosen=chosen,
+            mining_run=mining_run,
+            cosines=cosines,
+            keeps_index=tuned.passages is prepared.embedder,
+            settings=resolved,
+            notes=(*notes, sentence),
+        )
 
 
 def _learning_rate(model: Any) -> float:

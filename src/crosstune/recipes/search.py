@@ -76,6 +76,8 @@ class Pipeline:
         identity = None if reranker is None else reranker.embedder_identity
         # An index embedded with the model's own bi-encoder has the passage vectors that the score needs.
         self._shares_vectors = identity is not None and identity == store.spec.embedder
+        if self._shares_vectors and reranker is not None and reranker.searches_tuned and reranker.embedder is not None:
+            self.embedder = reranker.embedder  # which may embed questions otherwise than the index's own
         self.mode: Mode = judged_mode(None if reranker is None else reranker.bundle) if mode == "auto" else mode
 
     def search(
@@ -290,11 +292,9 @@ def warnings(pipeline: Pipeline) -> list[str]:
 
 def _index_advice(store: Store, reranker: Reranker) -> list[str]:
     """What to say when a model was judged over an index embedded anew and this one was not."""
-    fusion, folder = reranker.bundle.fusion, reranker.bundle.bi_encoder
-    judged_over_tuned = fusion is not None and fusion.first_stage.startswith("tuned ")
-    if not judged_over_tuned or reranker.embedder_identity in (None, store.spec.embedder):
+    if not reranker.searches_tuned or reranker.embedder_identity in (None, store.spec.embedder):
         return []
     return [
         "This model was judged over an index embedded with its own bi-encoder, which finds more; this index was not. "
-        f"To change that, index again with --embedder {folder}"
+        f"To change that, index again with --embedder {reranker.bundle.bi_encoder}"
     ]

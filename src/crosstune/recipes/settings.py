@@ -26,6 +26,7 @@ class TuneSettings:
         depth: Candidates of each question, for every row of the table.
         stages: What is tuned: "reranker" (the cross-encoder), "retriever" (the first stage's bi-encoder), "both", or
             "auto": both, but for what the data or the budget leave no room for.
+        keep_index: The index must stay as it is: of the first stage, only the embedding of questions is tuned.
         loss: "lce" or "bce".
         pos_weight: Weight of positives, for "bce"; None for the number of negatives.
         seed: Of splits, mining and training.
@@ -42,6 +43,7 @@ class TuneSettings:
     budget_s: float = 600.0
     depth: int = 50
     stages: str = "auto"
+    keep_index: bool = False
     loss: str = "lce"
     pos_weight: float | None = None
     seed: int = 0
@@ -56,6 +58,8 @@ class TuneSettings:
             raise ConfigError(f"a budget of {self.budget_s:g} seconds is too short to do anything; give at least 10s")
         if self.stages not in STAGES:
             raise ConfigError(f"stages is {self.stages!r}; choose from {', '.join(STAGES)}")
+        if self.keep_index and self.stages == "reranker":
+            raise ConfigError("a reranker alone leaves every index as it is; leave keep_index out")
         if self.depth < 2:
             raise ConfigError(f"depth must be at least 2 for a ranking to exist, found {self.depth}")
 

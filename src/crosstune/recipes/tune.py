@@ -39,8 +39,8 @@ from crosstune.types import Collection, Run, TrainingGroup
 # it has its share, and more where that is too little for a few epochs.
 _FIRST_STAGE_SHARE, _WHOLE_SHARE = 0.4, 0.85
 _ENOUGH_EPOCHS = 2.0
-# What is tuned has to be embedded anew to be judged; beyond this share of the time that buys nothing.
-_MOST_FOR_EMBEDDING = 0.8
+# Both sides of the first stage are tuned where they see half of the train pairs and can be embedded anew for judging.
+_LEAST_EPOCHS = 0.5
 
 
 def tune(
@@ -107,13 +107,14 @@ class _Stages:
         settings, notes = self._settings, list[str]()
         tuner = self._tuner(notes)
         reader = None if settings.stages == "retriever" else self._reader(n_runs=1 if tuner is None else 2)
+        whole = tuner is not None and tuner.whole
         if settings.stages == "auto" and tuner is not None and reader is not None:
-            first, second = self._affordable(tuner, reader.measured, notes)
-            tuner, reader = tuner if first else None, reader if second else None
+            whole, second = self._affordable(tuner, reader.measured, notes)
+            reader = reader if second else None
         first_stage = None
         if tuner is not None:
-            budget_s = self._first_stage_s(self._left_s(), tuner, alone=reader is None)
-            first_stage = tuner.tune(budget_s, self._progress, self._say)
+            budget_s = self._first_stage_s(self._left_s(), tuner, whole, alone=reader is None)
+            first_stage = tuner.tune(budget_s, whole, self._progress, self._say)
         reranker, chosen = (None, {}) if reader is None else self._reranker(reader, first_stage, notes)
         resolved = settings.to_json() | {"recipe": "default"} | chosen
         if first_stage is not None:
@@ -144,37 +145,42 @@ class _Stages:
         return _Reader(model, tokenizer, measured)
 
     @staticmethod
-    def _first_stage_s(left_s: float, tuner: FirstStageTuner, alone: bool) -> float:
+    def _first_stage_s(left_s: float, tuner: FirstStageTuner, whole: bool, alone: bool) -> float:
         """Seconds of training for the first stage, of those that its embedding leaves."""
+        if not whole:
+            return tuner.questions_s((_WHOLE_SHARE if alone else _FIRST_STAGE_SHARE) * left_s)
         rest_s = max(0.0, left_s - tuner.after_s)
         share = _WHOLE_SHARE if alone else max(_FIRST_STAGE_SHARE, tuner.seconds(_ENOUGH_EPOCHS) / max(1.0, rest_s))
         return min(share, _WHOLE_SHARE) * rest_s
 
     def _affordable(self, tuner: FirstStageTuner, measured: Measured, notes: list[str]) -> tuple[bool, bool]:
-        """Whether there is time for the first stage, and for the cross-encoder; for one of them there always is.
+        """Whether there is time for both sides of the first stage, and for the cross-encoder.
 
-        Asked before anything is tuned, so that one alone gets the time of both. Where neither fits, the one whose
-        judging takes less is tuned.
+        Asked before anything is tuned, so that one alone gets the time of both. How questions are embedded is tuned in
+        any case: that takes little.
         """
         decided = self._folder.recall("affordable")  # a continued run decides nothing anew
         if decided is None:
             left_s = self._left_s()
+            least_s = tuner.after_s + tuner.seconds(_LEAST_EPOCHS)
+            whole = tuner.whole and least_s <= _WHOLE_SHARE * left_s
+            first_s = self._first_stage_s(left_s, tuner, whole, alone=False)
+            others_s = max(0.0, left_s - first_s - (tuner.after_s if whole else 0.0))
             judging_s = measured.plan(left_s).judging_s
-            first = tuner.after_s <= _MOST_FOR_EMBEDDING * left_s or tuner.after_s < judging_s
-            others_s = max(0.0, left_s - tuner.after_s) - self._first_stage_s(left_s, tuner, alone=False)
             second = measured.plan(others_s).worth_it
-            decided = {"first": first, "second": second or not first, "left_s": left_s, "judging_s": judging_s}
+            decided = {"whole": whole, "second": second, "left_s": left_s, "least_s": least_s, "judging_s": judging_s}
             self._folder.remember(affordable=decided)
-        if not decided["first"]:
+        if tuner.whole and not decided["whole"]:
             self._explain(
-                f"The first stage was not tuned: embedding {len(self._prepared.collection.passages):,} passages anew, "
-                f"and the dev candidates before, would take about {tuner.after_s:.0f} of the {decided['left_s']:.0f} "
-                "seconds left. Give more time (--budget), or --stages both to do it anyway.",
+                "Of the first stage only how questions are embedded is tuned: training both sides on half of the "
+                f"pairs and embedding {len(self._prepared.collection.passages):,} passages anew would take about "
+                f"{decided['least_s']:.0f} of the {decided['left_s']:.0f} seconds left. Give more time (--budget), or "
+                "--stages both to do it anyway.",
                 notes,
             )
         if not decided["second"]:
             self._leave_out(decided["judging_s"], notes)
-        return decided["first"], decided["second"]
+        return decided["whole"], decided["second"]
 
     def _leave_out(self, judging_s: float, notes: list[str]) -> None:
         self._explain(

@@ -30,6 +30,9 @@ class Dense:
         progress: Reports the embedding of the passages.
         name: Row name of its ranking.
         vectors: (passages, dimensions) where the embedder's vectors are known already.
+
+    Attributes:
+        vectors: (passages, dimensions) in the order of the passages.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Dense:
         self._embedder = embedder
         if vectors is None:
             vectors = embedder.embed_passages([passage.full_text for passage in passages.values()], progress)
-        self._vectors = vectors  # (passages, dimensions)
+        self.vectors = vectors
 
     def retrieve(self, queries: Sequence[Query], depth: int, progress: Progress = silent) -> Run:
         """Rank up to `depth` passages for each query, best first. Equal scores keep corpus order.
@@ -60,9 +63,9 @@ class Dense:
         step = max(1, _PAIRS_PER_BLOCK // max(1, len(self._passage_ids)))
         for start in range(0, len(queries), step):
             block = slice(start, start + step)
-            rough = vectors[block] @ self._vectors.T  # (queries, passages)
+            rough = vectors[block] @ self.vectors.T  # (queries, passages)
             for query, vector, row in zip(queries[block], vectors[block], rough, strict=True):
-                places, scores = nearest(self._vectors, row, vector, depth)
+                places, scores = nearest(self.vectors, row, vector, depth)
                 ranked[query.query_id] = tuple(
                     Candidate(self._passage_ids[place], score, rank)
                     for rank, (place, score) in enumerate(zip(places.tolist(), scores.tolist(), strict=True), start=1)
@@ -83,11 +86,11 @@ class Dense:
             if query_id not in rows:
                 raise ConfigError(f"no vector for query {query_id!r}: name it when asking for the similarity")
             places = [self._places[passage_id] for passage_id in passage_ids]
-            return cosines(self._vectors[places], vectors[rows[query_id]])
+            return cosines(self.vectors[places], vectors[rows[query_id]])
 
         return of_query
 
     def _query_vectors(self, queries: Sequence[Query], progress: Progress) -> NDArray[np.float32]:
         if not queries:
-            return np.zeros((0, self._vectors.shape[1]), dtype=np.float32)
+            return np.zeros((0, self.vectors.shape[1]), dtype=np.float32)
         return self._embedder.embed_queries([query.text for query in queries], progress)

@@ -291,7 +291,18 @@ class Reranker:
         folder = self.bundle.bi_encoder
         if self._embedder is None or folder is None:
             return None
-        return f"{resolve(str(folder)).revision} {self._embedder.limits}"
+        return f"{resolve(str(folder)).index_revision} {self._embedder.limits}"
+
+    @property
+    def searches_tuned(self) -> bool:
+        """Whether it was judged over candidates that its own bi-encoder finds."""
+        fusion = self.bundle.fusion
+        return fusion is not None and fusion.first_stage.startswith("tuned ")
+
+    @property
+    def embedder(self) -> SentenceTransformerEmbedder | None:
+        """The bi-encoder; None where it has no part in score or search, or is not there."""
+        return self._embedder
 
     def remember(self, passages: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Take vectors (passages, dimensions) of the bi-encoder from an index, in place of embedding the passages."""
@@ -303,8 +314,8 @@ class Reranker:
         return part is Part.CROSS_ENCODER if fusion is None else part in fusion.parts
 
     def _open_bi_encoder(self) -> CosineScorer | None:
-        """The bi-encoder, if it has a part in the score and can be run; otherwise why not is noted."""
-        if not self._wants(Part.BI_ENCODER):
+        """The bi-encoder, if it has a part in the score or in the search and can be run; otherwise why not is noted."""
+        if not (self._wants(Part.BI_ENCODER) or self.searches_tuned):
             return None
         if self.bundle.bi_encoder is None:
             self.missing[Part.BI_ENCODER] = f"{self.bundle.path} holds no bi-encoder"

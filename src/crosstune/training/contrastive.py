@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,9 @@ class ContrastiveBatches:
     Args:
         engine: Over the bi-encoder.
         encoder: Pads texts.
-        queries, passages: Token ids of all texts.
+        queries: Token ids of all questions.
+        passages: Token ids of all passages: a question is contrasted with those of its batch. Or unit vectors
+            (passages, dimensions) by an encoder that stays as it is: with every passage.
         examples: All training examples.
         protected: Places of passages that are nobody's negative unless mined: answers of dev and test questions.
         rival_questions: Contrast questions with each other, too.
@@ -104,7 +106,7 @@ class ContrastiveBatches:
         engine: Engine,
         encoder: TextEncoder,
         queries: Sequence[NDArray[np.int32]],
-        passages: Sequence[NDArray[np.int32]],
+        passages: Sequence[NDArray[np.int32]] | NDArray[np.float32],
         examples: Sequence[ContrastiveExample],
         protected: Set[int],
         rival_questions: bool,
@@ -114,14 +116,19 @@ class ContrastiveBatches:
         self._engine = engine
         self._encoder = encoder
         self._queries, self._passages = queries, passages
-        self._examples = examples
+        self._units = _in_units(examples, by_question=isinstance(passages, np.ndarray))
         self._protected = protected
         self._rival_questions = rival_questions
         self._slice_tokens = slice_tokens
         self._most_tokens = most_tokens
 
+    @property
+    def n_units(self) -> int:
+        """How many there are of what a batch is made of: examples, or questions where passages are fixed."""
+        return len(self._units)
+
     def gradients(self, batch: Sequence[int]) -> float:
-        """Sum the gradients of these examples as one batch; returns the loss.
+        """Sum the gradients of these units, by place, as one batch; returns the loss.
 
         When memory runs out, graphs are no longer kept; when it still does, slices are halved.
         """
@@ -129,7 +136,7 @@ class ContrastiveBatches:
 
         while True:
             try:
-                return self._once([self._examples[i] for i in batch])
+                return self._once([example for i in batch for example in self._units[i]])
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -149,42 +156,68 @@ class ContrastiveBatches:
     def _once(self, examples: Sequence[ContrastiveExample]) -> float:
         import torch
 
-        places = list(dict.fromkeys(place for e in examples for place in (e.positive, *e.negatives)))
-        texts = [self._queries[e.query] for e in examples] + [self._passages[place] for place in places]
-        cut = length_batches([len(text) for text in texts], self._slice_tokens)
-        back = torch.from_numpy(np.argsort(np.concatenate(cut)))  # (texts,) from the slices' order to ours
+        fixed = torch.from_numpy(self._passages) if isinstance(self._passages, np.ndarray) else None
+        asked = list(dict.fromkeys(e.query for e in examples))
+        row = {place: i for i, place in enumerate(asked)}
+        rows = torch.tensor([row[e.query] for e in examples])  # (examples,) each one's question
+        texts = [self._queries[place] for place in asked]
+        if fixed is None:
+            places = list(dict.fromkeys(place for e in examples for place in (e.positive, *e.negatives)))
+            texts += [self._passages[place] for place in places]
+        else:
+            places = list(range(len(fixed)))
         column = {place: i for i, place in enumerate(places)}
         positives = torch.tensor([column[e.positive] for e in examples])
-        allowed = torch.tensor([[self._counts(e, place) for place in places] for e in examples])
+        allowed = torch.from_numpy(self._allowed(examples, places, column))
         rivals = None
         if self._rival_questions:
             rivals = torch.tensor([[one.group != other.group for other in examples] for one in examples])
-        n_queries = len(examples)
+        cut = length_batches([len(text) for text in texts], self._slice_tokens)
+        back = torch.from_numpy(np.argsort(np.concatenate(cut)))  # (texts,) from the slices' order to ours
 
         def loss(vectors: Tensor) -> Tensor:
             device = vectors.device
             ordered = vectors[back.to(device)]
+            passages = ordered[len(asked) :] if fixed is None else fixed.to(device)
             against = None if rivals is None else rivals.to(device)
             return contrastive_loss(
-                ordered[:n_queries], ordered[n_queries:], positives.to(device), allowed.to(device), against
+                ordered[rows.to(device)], passages, positives.to(device), allowed.to(device), against
             )
 
         slices = [self._encoder.pad([texts[i] for i in batch]) for batch in cut]
         n_tokens = sum(part["input_ids"].numel() for part in slices)
         return self._engine.gradients(slices, loss, twice=n_tokens > self._most_tokens)
 
-    def _counts(self, example: ContrastiveExample, place: int) -> bool:
-        """Whether a passage of the batch stands in the softmax of an example."""
-        if place == example.positive or place in example.negatives:
-            return True
-        return place not in example.never and place not in self._protected
+    def _allowed(
+        self, examples: Sequence[ContrastiveExample], places: Sequence[int], column: Mapping[int, int]
+    ) -> NDArray[np.bool_]:
+        """(examples, passages) whether a passage stands in the softmax of an example."""
+        free = np.array([place not in self._protected for place in places])
+        allowed = np.tile(free, (len(examples), 1))
+        for row, example in zip(allowed, examples, strict=True):
+            row[[column[place] for place in example.never if place in column]] = False
+            row[[column[place] for place in (example.positive, *example.negatives)]] = True
+        return allowed
+
+
+def _in_units(examples: Sequence[ContrastiveExample], by_question: bool) -> list[tuple[ContrastiveExample, ...]]:
+    """What a batch is made of: single examples, or questions with all of their answers.
+
+    Where passages are fixed a question costs the same with one answer and with ten.
+    """
+    if not by_question:
+        return [(example,) for example in examples]
+    units: dict[int, list[ContrastiveExample]] = {}
+    for example in examples:
+        units.setdefault(example.query, []).append(example)
+    return [tuple(unit) for unit in units.values()]
 
 
 def train_bi_encoder(
     model: Any,
     encoder: TextEncoder,
     queries: Sequence[str],
-    passages: Sequence[str],
+    passages: Sequence[str] | NDArray[np.float32],
     examples: Sequence[ContrastiveExample],
     protected: Set[int],
     settings: TrainingSettings,
@@ -200,8 +233,11 @@ def train_bi_encoder(
     Args:
         model: From `load_bi_encoder`, float32; trained in place.
         encoder: Tokenises and pads.
-        queries, passages: Texts that the examples name by place.
-        examples: What to learn; a batch has `settings.batch_groups` of them.
+        queries: Texts that the examples name by place.
+        passages: Texts; or unit vectors (passages, dimensions) by an encoder that stays as it is. Then the model
+            learns to embed questions alone, against every passage and not those of its batch, and an index of these
+            vectors stays valid.
+        examples: What to learn; a batch has `settings.batch_groups` of them, of fixed passages as many questions.
         protected: Places of passages that are nobody's negative unless mined.
         settings: See `TrainingSettings`; without evaluations, and keeping the last.
         folder: For checkpoints; a folder with complete checkpoints of this run is continued.
@@ -225,17 +261,19 @@ def train_bi_encoder(
     best = BestModel(folder, settings, _unasked, lambda step, score: None, resume)
     transformer_of(model).set_attn_implementation(settings.attention)
     device = next(model.parameters()).device
-    encoded = encoder.queries(queries), encoder.passages(passages)
-    engine = Engine(model, settings.precision, token_ids([*encoded[0], *encoded[1]]), lean_vectors(model))
+    asked = encoder.queries(queries)
+    answers = passages if isinstance(passages, np.ndarray) else encoder.passages(passages)
+    read = asked if isinstance(answers, np.ndarray) else [*asked, *answers]
+    engine = Engine(model, settings.precision, token_ids(read), lean_vectors(model))
     most_tokens = tokens_at_once(transformer_of(model).config, device, settings.precision, encoder.max_length)
     batches = ContrastiveBatches(
-        engine, encoder, *encoded, examples, protected, rival_questions, slice_tokens(device.type), most_tokens
+        engine, encoder, asked, answers, examples, protected, rival_questions, slice_tokens(device.type), most_tokens
     )
     outcome = run(
         engine=engine,
         gradients=batches.gradients,
         # Batches at random: in-batch negatives of like length would teach length.
-        sampler=LengthGroupedSampler([0] * len(examples), settings.batch_groups, settings.n_steps, settings.seed),
+        sampler=LengthGroupedSampler([0] * batches.n_units, settings.batch_groups, settings.n_steps, settings.seed),
         best=best,
         settings=settings,
         folder=folder,

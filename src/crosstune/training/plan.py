@@ -201,7 +201,7 @@ class FirstStagePlan:
 
     Attributes:
         max_length: Most tokens of a text in training.
-        n_examples: Question-answer pairs to train on.
+        n_examples: What is trained on: question-answer pairs, or questions.
         n_epochs: Passes over them.
         n_steps: Optimizer steps.
         training_s: Expected seconds.
@@ -216,7 +216,7 @@ class FirstStagePlan:
     def sentence(self) -> str:
         """What was chosen, in one line."""
         return (
-            f"{self.n_epochs:.1f} epochs ({self.n_steps} steps) over {self.n_examples:,} question-answer pairs, at "
+            f"{self.n_epochs:.1f} epochs ({self.n_steps} steps) over {self.n_examples:,} examples, at "
             f"most {self.max_length} tokens a text; about {_minutes(self.training_s)}"
         )
 
@@ -237,7 +237,7 @@ def plan_first_stage(
     there is time for.
 
     Args:
-        query_lengths, passage_lengths: Tokens of each pair's texts.
+        query_lengths, passage_lengths: Tokens of each example's texts; passages whose vectors are known have none.
         tokens_per_s: Measured training speed.
         budget_s: Seconds.
         batch: Pairs in an optimizer step.
