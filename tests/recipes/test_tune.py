@@ -157,25 +157,26 @@ def test_the_model_in_use_ranks_as_it_was_judged(hurried, done):
         assert [given[found.index] for found in ranked] == expected
 
 
-def _evaluated_as_judged(result, file, folder, embedder):
-    """Evaluate a saved model on the same test questions as a BEIR folder; its rankings must be those of the run."""
+def _as_beir(result, file, folder):
+    """The test questions of a run as a BEIR folder."""
     texts, shipped = _texts(file), _read_run(result.model.parent / "runs" / "shipped.trec")
-    (folder / "data" / "qrels").mkdir(parents=True)
+    (folder / "qrels").mkdir(parents=True)
     for name, kind in (("corpus", "p"), ("queries", "q")):
         rows = [json.dumps({"_id": key, "title": "", "text": text}) for key, text in texts.items() if key[0] == kind]
-        (folder / "data" / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
     judged = "".join(f"{query_id}\tp{query_id[1:]}\t1\n" for query_id in shipped)
-    (folder / "data" / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
-    evaluate_model(result.model, folder / "data", depth=10, embedder=str(embedder), out=folder / "out")
-    for name in ("shipped", "tuned-reranker"):
-        stage = result.report["fusion"]["first_stage"]
-        theirs = name if name == "shipped" or "tuned" not in stage else f"{name}-on-{stage.replace(' ', '-')}"
-        expected = _read_run(result.model.parent / "runs" / f"{theirs}.trec")
-        assert _read_run(folder / "out" / f"{name}.trec") == expected
+    (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    return folder
 
 
 def test_a_saved_model_is_evaluated_as_it_was_judged(hurried, done, tmp_path, bare_bert):
-    _evaluated_as_judged(hurried, done.file, tmp_path, bare_bert)
+    data = _as_beir(hurried, done.file, tmp_path / "data")
+    evaluate_model(hurried.model, data, depth=10, embedder=str(bare_bert), out=tmp_path / "out")
+    for name in ("shipped", "tuned-reranker"):
+        stage = hurried.report["fusion"]["first_stage"]
+        theirs = name if name == "shipped" or "tuned" not in stage else f"{name}-on-{stage.replace(' ', '-')}"
+        expected = _read_run(hurried.model.parent / "runs" / f"{theirs}.trec")
+        assert _read_run(tmp_path / "out" / f"{name}.trec") == expected
 
 
 def test_the_report_has_what_is_promised(done):
@@ -312,8 +313,13 @@ def test_with_keep_index_questions_alone_are_tuned(done, settings, tmp_path, mon
     embedded = []
     of_library = CachedEmbedder.embed_passages
     monkeypatch.setattr(CachedEmbedder, "embed_passages", lambda *args: embedded.append(1) or of_library(*args))
-    _evaluated_as_judged(result, done.file, tmp_path, settings.embedder)
+    data = _as_beir(result, done.file, tmp_path / "data")
+    evaluate_model(
+        result.model, data, depth=10, embedder=settings.embedder, first_stage="tuned dense", out=tmp_path / "out"
+    )
     assert embedded == [1]  # one index for both
+    expected = _read_run(result.model.parent / "runs" / "tuned-dense.trec")
+    assert _read_run(tmp_path / "out" / "tuned-dense.trec") == expected
 
 
 def test_the_first_stage_alone(done, settings, tmp_path):
