@@ -1,8 +1,8 @@
 """The field's recipes as their own projects recommend them, with their own library.
 
 Each takes train questions with answers, a time limit, a folder to work in and the folder of the encoder or reranker to
-start from, and gives a ranking of the test questions. A recipe that is not done when its time is up stops there, with
-its learning rate schedule cut, as a user's would be.
+start from, and gives a ranking of the dev and test questions. A recipe that is not done when its time is up stops
+there, with its learning rate schedule cut, as a user's would be.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def st_bi_encoder(prepared: Prepared, limit_s: float, folder: str, base: str) ->
     trainer.train()
     model.save_pretrained(f"{folder}/model")
     embedder = SentenceTransformerEmbedder(resolve(f"{folder}/model"))
-    test = queries_of(prepared.collection, prepared.splits.test)
-    return Dense(prepared.collection.passages, embedder).retrieve(test, prepared.candidates.depth)
+    judged = queries_of(prepared.collection, prepared.splits.dev + prepared.splits.test)
+    return Dense(prepared.collection.passages, embedder).retrieve(judged, prepared.candidates.depth)
 
 
 def st_cross_encoder_bce(prepared: Prepared, limit_s: float, folder: str, base: str) -> Run:
@@ -201,9 +201,9 @@ def _reranked(prepared: Prepared, folder: str) -> Run:
     """The untuned candidates in the order of a saved reranker's logits."""
     checkpoint = Checkpoint(folder, resolve(folder).path, "", CheckpointKind.RERANKER)
     scorer = TorchScorer(*load_reranker(checkpoint, dropout=0.0), _MAX_LENGTH, "bf16")
-    test = list(prepared.splits.test)
-    run = select(prepared.candidates, test)
-    logits, _ = score_run(scorer, prepared.collection, run, test, silent)
+    judged = [*prepared.splits.dev, *prepared.splits.test]
+    run = select(prepared.candidates, judged)
+    logits, _ = score_run(scorer, prepared.collection, run, judged, silent)
     return rerank(run, logits, "reranked")
 
 

@@ -4,7 +4,8 @@ SIDE is "crosstune" or a key of `RIVALS`; DATA a file or BEIR folder. Rankings o
 benchmarks/results/recipes/<set>/<side>-<seed>.trec.gz with the judgments beside them, so that statistics can be redone;
 `python -m benchmarks.recipes.compare` makes the tables. The time is for training alone on the rivals' side and for the
 whole run, judging included, on ours; runs.jsonl tells what each took in all, from reading to ranking, and with
---as-long-as RIVAL ours is given as much.
+--as-long-as RIVAL ours is given as much. With --curve only a line of curve.jsonl is written: minutes, nDCG@10 of dev
+and of test; `python -m benchmarks.recipes.curves` draws them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from benchmarks.recipes.rivals import RIVALS
 from benchmarks.workload import ROOT
 from crosstune.checkpoints import EMBEDDED, STARTER, CheckpointKind, load_reranker, resolve
 from crosstune.data import read_qrels, read_run, write_qrels, write_run
+from crosstune.evaluation import HEADLINE, headline_mean
 from crosstune.progress import silent
-from crosstune.recipes.prepare import Prepared, Stopwatch, first_stages, read, split_questions
+from crosstune.recipes.prepare import Prepared, Stopwatch, first_stages, read, select, split_questions
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.tune import tune
@@ -35,6 +37,7 @@ from crosstune.types import Qrels, Run, ScoreKind
 
 RESULTS = ROOT / "benchmarks" / "results" / "recipes"
 OURS = "crosstune"
+_OF_A_POINT = ("side", "seed", "minutes")
 
 
 def main() -> None:
@@ -48,6 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--base", help="cross-encoder to start from; default: ours the starter, rivals the bare encoder"
     )
+    parser.add_argument("--curve", action="store_true", help="a point of the curve over time, and no rankings")
     options = parser.parse_args()
     name = options.data.name if options.data.is_dir() else options.data.parent.name
     target = RESULTS / name
@@ -57,18 +61,30 @@ def main() -> None:
     settings = TuneSettings(seed=options.seed, base=base, budget_s=60 * minutes, drop_leaks=True)
     side = options.side if options.base is None else f"{options.side} from {options.base}"
     start, said = time.monotonic(), dict[str, Any]()
+    keep = not options.curve
     with tempfile.TemporaryDirectory() as temporary:
         if options.side == OURS:
-            said = _ours(options.data, Path(temporary) / "run", settings, target, side)
+            said = _ours(options.data, Path(temporary) / "run", settings, target if keep else None, side)
         else:
             prepared = _prepare(options.data, settings, Path(temporary) / "run")
-            test, collection = prepared.splits.test, prepared.collection
-            groups = {query_id: prepared.splits.groups[query_id] for query_id in test}
-            _write_judgments({q: collection.qrels[q] for q in test}, groups, target, settings)
             run = RIVALS[options.side](prepared, 60 * minutes, temporary, _loadable(base, f"{temporary}/base"))
-            _write(run, side, target, settings.seed)
+            said = {name: headline_mean(run, prepared.collection.qrels, ids) for name, ids in _judged(prepared).items()}
+            if keep:
+                _write_rival(run, side, prepared, target, settings)
     note = {"side": side, "seed": options.seed, "minutes": minutes, "base": base}
-    _remember(target, note | {"took_min": round((time.monotonic() - start) / 60, 2)} | said)
+    note |= {"took_min": round((time.monotonic() - start) / 60, 2)} | said
+    _remember(target / ("runs.jsonl" if keep else "curve.jsonl"), note, ("side", "seed") if keep else _OF_A_POINT)
+
+
+def _judged(prepared: Prepared) -> dict[str, Sequence[str]]:
+    return {"dev": prepared.splits.dev, "test": prepared.splits.test}
+
+
+def _write_rival(run: Run, side: str, prepared: Prepared, target: Path, settings: TuneSettings) -> None:
+    test, collection = prepared.splits.test, prepared.collection
+    groups = {query_id: prepared.splits.groups[query_id] for query_id in test}
+    _write_judgments({q: collection.qrels[q] for q in test}, groups, target, settings)
+    _write(select(run, test), side, target, settings.seed)
 
 
 def _loadable(base: str, folder: str) -> str:
@@ -81,21 +97,20 @@ def _loadable(base: str, folder: str) -> str:
     return folder
 
 
-def _runs(target: Path) -> list[dict[str, Any]]:
-    path = target / "runs.jsonl"
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """What a file of notes holds, if it is there."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def _remember(target: Path, note: dict[str, Any]) -> None:
-    """A line for each side and seed whose rankings are there: the last run's."""
-    others = [run for run in _runs(target) if (run["side"], run["seed"]) != (note["side"], note["seed"])]
-    lines = [json.dumps(run) + "\n" for run in (*others, note)]
-    (target / "runs.jsonl").write_text("".join(lines), encoding="utf-8")
+def _remember(path: Path, note: dict[str, Any], of: Sequence[str]) -> None:
+    """A line for each value of these fields: the last run's."""
+    others = [run for run in lines_of(path) if any(run[key] != note[key] for key in of)]
+    path.write_text("".join(json.dumps(run) + "\n" for run in (*others, note)), encoding="utf-8")
 
 
 def _took(target: Path, side: str) -> float:
     """Minutes that a rival's run on this set took in all."""
-    return float(next(run["took_min"] for run in reversed(_runs(target)) if run["side"] == side))
+    return float(next(run["took_min"] for run in reversed(lines_of(target / "runs.jsonl")) if run["side"] == side))
 
 
 def _prepare(data: Path, settings: TuneSettings, folder: Path) -> Prepared:
@@ -109,8 +124,16 @@ def _write_judgments(qrels: Qrels, groups: Mapping[str, str], target: Path, sett
     (target / f"groups-{settings.seed}.json").write_text(json.dumps(groups), encoding="utf-8")
 
 
-def _ours(data: Path, out: Path, settings: TuneSettings, target: Path, name: str) -> dict[str, Any]:
+def _ours(data: Path, out: Path, settings: TuneSettings, target: Path | None, name: str) -> dict[str, Any]:
     report = tune(data, out, settings, say=print).report
+    if target is not None:
+        _write_ours(out, settings, target, name)
+    test = next(row["measures"][HEADLINE]["mean"] for row in report["table"] if row["name"] == "shipped")
+    said = {key: report[key] for key in ("verdict", "shipped", "timings_s")}
+    return said | {"dev": report["dev"]["shipped"], "test": test}
+
+
+def _write_ours(out: Path, settings: TuneSettings, target: Path, name: str) -> None:
     for earlier in target.glob(f"{_slug(name)}-*{settings.seed}.trec.gz"):
         if name != OURS or "-from-" not in earlier.name:
             earlier.unlink()
@@ -121,7 +144,6 @@ def _ours(data: Path, out: Path, settings: TuneSettings, target: Path, name: str
         side = name if path.stem == "shipped" else path.stem if untuned else f"{name} {path.stem}"
         if not path.stem.startswith("ceiling"):
             _write(read_run(path, ScoreKind.FUSED), side, target, settings.seed)
-    return {key: report[key] for key in ("verdict", "shipped", "timings_s")}
 
 
 def _write(run: Run, side: str, target: Path, seed: int) -> None:

@@ -111,7 +111,8 @@ class Choice:
         fusion: What is shipped: one of those, or the untuned first stage as it is.
         calibration: The cross-encoder's logit to probability, and the no-answer threshold.
         health: What was found wrong with model or training.
-        dev_scores: Name of the first stage -> dev nDCG@10 of the joined scores over its candidates.
+        dev_scores: Name of the first stage -> dev nDCG@10 of the joined scores over its candidates; "shipped" -> that
+            of what is shipped.
     """
 
     precision: str
@@ -237,7 +238,7 @@ def choose_on_dev(
         fusions[run.name] = fusion
         dev_scores[run.name] = headline_mean(rerank(run, fused, "dev"), qrels, dev)
         scores.append((dev_scores[run.name], fusion))
-    _, best = max(scores, key=lambda scored: scored[0])  # the first of equals
+    dev_scores["shipped"], best = max(scores, key=lambda scored: scored[0])  # the first of equals
     precision = "fp32" if scorer is None else scorer.precision
     return Choice(precision, fusions, best, calibration, health, dev_scores)
 

@@ -194,6 +194,7 @@ def _report(tuned: Tuned, prepared: Prepared, choice: Choice, evaluation: EvalRe
         settings=tuned.settings,
         calibration=choice.fusion.calibration,
         fusion=choice.fusion,
+        dev=choice.dev_scores,
         notes=prepared.notes + tuned.notes + _shipping_notes(tuned, choice, prepared, judged),
         wins=wins,
         losses=losses,
@@ -235,7 +236,8 @@ def _reading_notes(reranker: TunedReranker | None, depth: int) -> list[str]:
 
 
 def _index_notes(first_stage: TunedFirstStage, choice: Choice, untuned: str) -> list[str]:
-    dev = ", ".join(f"{score:.3f} over the candidates of {name}" for name, score in choice.dev_scores.items())
+    scores = {name: score for name, score in choice.dev_scores.items() if name != "shipped"}
+    dev = ", ".join(f"{score:.3f} over the candidates of {name}" for name, score in scores.items())
     notes = [f"Dev {HEADLINE} of the joined scores: {dev}."]
     searched = choice.fusion.first_stage == first_stage.chosen
     if searched and not first_stage.keeps_index:

@@ -16,7 +16,14 @@ from crosstune.recipes.contrasts import Contrasts
 from crosstune.recipes.prepare import Prepared, Say
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.scoring import best_device
-from crosstune.training import FirstStagePlan, Throughput, TrainingSettings, plan_first_stage, train_bi_encoder
+from crosstune.training import (
+    FirstStagePlan,
+    Throughput,
+    TrainingResult,
+    TrainingSettings,
+    plan_first_stage,
+    train_bi_encoder,
+)
 
 BATCH = 32
 MAX_EPOCHS = 4.0  # more would not help
@@ -34,9 +41,7 @@ class TunedQuestions:
         passages: The bi-encoder that its passages are embedded by.
         vectors: (passages, dimensions) by it.
         quality: nDCG@10 of dense search among the candidates of dev questions.
-        plan: What was trained.
-        training: How.
-        share: Of the tuned weights that dev likes best.
+        settings: Plan, training settings and the share of the tuned weights that is kept, for the artefacts.
         sentence: What was done, for the reader.
     """
 
@@ -44,60 +49,86 @@ class TunedQuestions:
     passages: Checkpoint
     vectors: Vectors
     quality: float
-    plan: FirstStagePlan
-    training: TrainingSettings
-    share: float
+    settings: dict[str, Any]
     sentence: str
 
 
-def plan_questions(prepared: Prepared, model: Any, speed: Throughput, budget_s: float) -> FirstStagePlan:
-    """What so many seconds buy: an example is a question with all its answers, and passages cost nothing."""
-    encoder = TextEncoder(model)
-    texts = [prepared.collection.queries[query_id].text for query_id in prepared.splits.train]
-    lengths = np.array([len(ids) for ids in encoder.queries(texts)])
-    return plan_first_stage(
-        lengths, np.zeros_like(lengths), speed.tokens_per_s, budget_s,
-        batch=BATCH, longest=encoder.max_length, max_epochs=MAX_EPOCHS,
-    )  # fmt: skip
-
-
-def tune_questions(
-    prepared: Prepared,
-    passages: Checkpoint,
-    vectors: Vectors,
-    plan: FirstStagePlan,
-    speed: Throughput,
-    learning_rate: float,
-    seed: int,
-    folder: RunFolder,
-    name: str,
-    progress: Progress,
-    say: Say,
-) -> TunedQuestions:
-    """Tune an encoder of questions against all passages at once.
+class QuestionTuner:
+    """Tunes an encoder of questions against all passages at once.
 
     Args:
         prepared: The data.
-        passages: The bi-encoder that passages are and stay embedded by, and that questions start from.
-        vectors: (passages, dimensions) of the collection's passages by it.
-        plan: From `plan_questions`.
         speed: The fastest way to train.
-        learning_rate: At its peak.
         seed: Of the order of questions.
         folder: For checkpoints, and to remember what dev decided.
-        name: Of this tuning there.
         progress, say: Told of the work.
     """
-    device = best_device().type
-    start = load_bi_encoder(passages, device)
-    model = side_of(load_bi_encoder(passages, device), "query")
-    without_dropout(model)
-    order = list(prepared.collection.passages)
-    drawn = np.random.default_rng(seed).permutation(len(order))[:_MOST_PASSAGES]
-    contrasts = Contrasts(prepared, [order[i] for i in sorted(drawn.tolist())])
-    place = {passage_id: i for i, passage_id in enumerate(order)}
-    fixed = np.ascontiguousarray(vectors[[place[passage_id] for passage_id in contrasts.passage_ids]])
-    training = TrainingSettings(
+
+    def __init__(
+        self, prepared: Prepared, speed: Throughput, seed: int, folder: RunFolder, progress: Progress, say: Say
+    ) -> None:
+        self._prepared, self._speed, self._seed, self._folder = prepared, speed, seed, folder
+        self._progress, self._say = progress, say
+
+    def tune(
+        self, passages: Checkpoint, vectors: Vectors, plan: FirstStagePlan, learning_rate: float, name: str
+    ) -> TunedQuestions:
+        """Tune it, and keep the share of the tuning that dev likes best.
+
+        Args:
+            passages: The bi-encoder that passages are and stay embedded by, and that questions start from.
+            vectors: (passages, dimensions) of the collection's passages by it.
+            plan: From `plan_questions`.
+            learning_rate: At its peak.
+            name: Of this tuning in the folder.
+        """
+        prepared, folder = self._prepared, self._folder
+        device = best_device().type
+        start = load_bi_encoder(passages, device)
+        model = side_of(load_bi_encoder(passages, device), "query")
+        training = contrastive_settings(plan, self._speed, learning_rate, self._seed)
+        ended, n_passages = self._train(model, vectors, plan, training, name)
+        path = folder.training / f"{name}-two-sides"
+        decided = folder.recall(name)
+        if decided is None:
+            n_dev = min(_MOST_DEV, len(prepared.splits.dev))
+            asked = DevQuality(prepared, folder.recall("embedder_precision") or "fp32", n_dev)
+            untuned = side_of(start, "query")
+            decided = best_share(model, untuned, lambda tuned: asked(tuned, vectors), asked(untuned, vectors))
+            save_two_sides(model, side_of(start, "document"), path, passages.index_revision)
+            folder.remember(**{name: decided})
+        share, quality = decided
+        sentence = (
+            f"How questions are embedded was tuned against {n_passages:,} passages as they are: {ended.n_steps} steps "
+            f"of {BATCH} questions, {ended.stopped}. On dev {share:.0%} of the tuned weights ranked best."
+        )
+        resolved = {"plan": asdict(plan), "training": asdict(training), "tuned_share": share}
+        return TunedQuestions(path, passages, vectors, quality, resolved, sentence)
+
+    def _train(
+        self, model: Any, vectors: Vectors, plan: FirstStagePlan, training: TrainingSettings, name: str
+    ) -> tuple[TrainingResult, int]:
+        """Train the model in place; how that went, and against how many passages."""
+        prepared = self._prepared
+        without_dropout(model)
+        place = {passage_id: i for i, passage_id in enumerate(prepared.collection.passages)}
+        drawn = np.random.default_rng(self._seed).permutation(len(place))[:_MOST_PASSAGES]
+        order = list(place)
+        contrasts = Contrasts(prepared, [order[i] for i in sorted(drawn.tolist())])
+        fixed = np.ascontiguousarray(vectors[[place[passage_id] for passage_id in contrasts.passage_ids]])
+        self._say(f"Tuning how questions are embedded, against {len(fixed):,} passages as they are: {plan.sentence()}.")
+        result = train_bi_encoder(
+            model, TextEncoder(model, plan.max_length), contrasts.queries, fixed, contrasts.all, contrasts.protected,
+            training, self._folder.training / name, self._progress, rival_questions=contrasts.rival_questions,
+        )  # fmt: skip
+        if result.resumed_from:
+            self._say(f"Training of the questions' side continued from step {result.resumed_from}.")
+        return result, len(fixed)
+
+
+def contrastive_settings(plan: FirstStagePlan, speed: Throughput, learning_rate: float, seed: int) -> TrainingSettings:
+    """How a bi-encoder, or its questions' side, is trained: to the end of the plan, the last weights counting."""
+    return TrainingSettings(
         n_steps=plan.n_steps,
         loss="contrastive",
         learning_rate=learning_rate,
@@ -109,30 +140,14 @@ def tune_questions(
         deadline_s=max(30.0, 1.5 * plan.training_s),
         seed=seed,
     )
-    say(f"Tuning how questions are embedded, against {len(fixed):,} passages as they are: {plan.sentence()}.")
-    result = train_bi_encoder(
-        model, TextEncoder(model, plan.max_length), contrasts.queries, fixed, contrasts.all, contrasts.protected,
-        training, folder.training / name, progress, rival_questions=contrasts.rival_questions,
+
+
+def plan_questions(prepared: Prepared, model: Any, speed: Throughput, budget_s: float) -> FirstStagePlan:
+    """What so many seconds buy: an example is a question with all its answers, and passages cost nothing."""
+    encoder = TextEncoder(model)
+    texts = [prepared.collection.queries[query_id].text for query_id in prepared.splits.train]
+    lengths = np.array([len(ids) for ids in encoder.queries(texts)])
+    return plan_first_stage(
+        lengths, np.zeros_like(lengths), speed.tokens_per_s, budget_s,
+        batch=BATCH, longest=encoder.max_length, max_epochs=MAX_EPOCHS,
     )  # fmt: skip
-    if result.resumed_from:
-        say(f"Training of the questions' side continued from step {result.resumed_from}.")
-    path = folder.training / f"{name}-two-sides"
-    decided = folder.recall(name)
-    if decided is None:
-        n_dev = min(_MOST_DEV, len(prepared.splits.dev))
-        asked = DevQuality(prepared, folder.recall("embedder_precision") or "fp32", n_dev)
-        untuned = side_of(start, "query")
-        decided = best_share(model, untuned, lambda tuned: asked(tuned, vectors), asked(untuned, vectors))
-        save_two_sides(model, side_of(start, "document"), path, passages.index_revision)
-        folder.remember(**{name: decided})
-    share, quality = decided
-    sentence = (
-        f"How questions are embedded was tuned against {len(fixed):,} passages as they are: {result.n_steps} steps of "
-        f"{BATCH} questions, {result.stopped}. On dev {share:.0%} of the tuned weights ranked best."
-    )
-    return TunedQuestions(path, passages, vectors, quality, plan, training, share, sentence)
-
-
-def settings_of(tuned: TunedQuestions) -> dict[str, Any]:
-    """Plan, training and share, for the artefacts."""
-    return {"plan": asdict(tuned.plan), "training": asdict(tuned.training), "tuned_share": tuned.share}

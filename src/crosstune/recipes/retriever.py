@@ -23,11 +23,12 @@ from crosstune.recipes.averaging import Vectors, average, seconds_afterwards
 from crosstune.recipes.contrasts import Contrasts
 from crosstune.recipes.prepare import Prepared, Say, Similarity, make_first_stages, queries_of, rank_with
 from crosstune.recipes.questions import (
+    BATCH,
     MAX_EPOCHS,
+    QuestionTuner,
     TunedQuestions,
+    contrastive_settings,
     plan_questions,
-    settings_of,
-    tune_questions,
 )
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
@@ -35,14 +36,12 @@ from crosstune.scoring import best_device
 from crosstune.training import (
     FirstStagePlan,
     Throughput,
-    TrainingSettings,
     measure_training,
     plan_first_stage,
     train_bi_encoder,
 )
 from crosstune.types import Run
 
-_BATCH = 32
 _TEXTS_TO_TIME = 32
 _NO_LIMIT_S = 1e12
 # Of the seconds that training may take, those for questions alone: they learn in a fraction of the time of both sides.
@@ -138,7 +137,7 @@ class FirstStageTuner:
     def _plan(self, budget_s: float, max_epochs: float = MAX_EPOCHS) -> FirstStagePlan:
         return plan_first_stage(
             *self._lengths, self._speed.tokens_per_s, budget_s,
-            batch=_BATCH, longest=self._longest, max_epochs=max_epochs,
+            batch=BATCH, longest=self._longest, max_epochs=max_epochs,
         )  # fmt: skip
 
     def _plan_questions(self, budget_s: float) -> FirstStagePlan:
@@ -164,16 +163,20 @@ class FirstStageTuner:
             notes: tuple[str, ...] = (_RIVALS_NOTE,) if self._examples.rival_questions else ()
             questions = FirstStagePlan(**plans["questions"])
             rate = _learning_rate(self._model)
-            tuned = [self._tune_questions(questions, prepared.embedder, rate, "questions", progress, say)]
+            tuner = QuestionTuner(prepared, self._speed, self._settings.seed, folder, progress, say)
+            tuned = [tuner.tune(prepared.embedder, prepared.vectors(), questions, rate, "questions")]
             if plans["both"] is not None:
                 both, resolved["both"], note = self._tune_both(FirstStagePlan(**plans["both"]), progress, say)
                 notes = (note, *notes)
                 if both is not None:
-                    rate *= _RATE_AFTER
-                    tuned.append(self._tune_questions(questions, both, rate, "questions-after", progress, say))
+                    vectors = self._embedded(both, progress)
+                    tuned.append(tuner.tune(both, vectors, questions, _RATE_AFTER * rate, "questions-after"))
             best = max(tuned, key=lambda found: found.quality)  # of equals the one that keeps the index
-            resolved["questions"] = settings_of(best)
-        return self._ranked(best, resolved, (*notes, best.sentence), progress, say)
+            resolved["questions"] = best.settings
+            notes = (*notes, best.sentence)
+            if len(tuned) > 1:
+                notes = (*notes, _preferred(*(found.quality for found in tuned)))
+        return self._ranked(best, resolved, notes, progress, say)
 
     def _tune_both(
         self, plan: FirstStagePlan, progress: Progress, say: Say
@@ -181,7 +184,7 @@ class FirstStageTuner:
         """The encoder of both sides, None where dev likes the untuned one best; settings; and a note."""
         prepared, folder, examples = self._prepared, self._folder, self._examples
         say(f"Tuning the first stage: {plan.sentence()}; {self._speed.precision}.")
-        training = self._training_settings(plan)
+        training = contrastive_settings(plan, self._speed, _learning_rate(self._model), self._settings.seed)
         result = train_bi_encoder(
             self._model, TextEncoder(self._model, plan.max_length), examples.queries, self._texts,
             examples.all, examples.protected, training, folder.training / "first-stage", progress,
@@ -192,35 +195,11 @@ class FirstStageTuner:
         share, path = average(prepared, result.model_path, self._settings.budget_s, folder)
         note = (
             f"The first stage's bi-encoder ({prepared.embedder.name}) was tuned on {plan.n_examples:,} question-answer "
-            f"pairs: {result.n_steps} steps of {_BATCH} pairs, {result.stopped}. On dev {share:.0%} of the tuned and "
+            f"pairs: {result.n_steps} steps of {BATCH} pairs, {result.stopped}. On dev {share:.0%} of the tuned and "
             f"{1 - share:.0%} of the untuned weights ranked best."
         )
         resolved = {"plan": asdict(plan), "training": asdict(training), "tuned_share": share}
         return None if path is None else resolve(str(path)), resolved, note
-
-    def _training_settings(self, plan: FirstStagePlan) -> TrainingSettings:
-        return TrainingSettings(
-            n_steps=plan.n_steps,
-            loss="contrastive",
-            learning_rate=_learning_rate(self._model),
-            batch_groups=_BATCH,
-            precision=self._speed.precision,
-            attention=self._speed.attention,
-            n_evaluations=0,
-            keep="last",
-            deadline_s=max(30.0, 1.5 * plan.training_s),
-            seed=self._settings.seed,
-        )
-
-    def _tune_questions(
-        self, plan: FirstStagePlan, passages: Checkpoint, rate: float, name: str, progress: Progress, say: Say
-    ) -> TunedQuestions:
-        as_it_is = passages is self._prepared.embedder
-        vectors = self._prepared.vectors() if as_it_is else self._embedded(passages, progress)
-        return tune_questions(
-            self._prepared, passages, vectors, plan, self._speed, rate, self._settings.seed, self._folder, name,
-            progress, say,
-        )  # fmt: skip
 
     def _embedded(self, model: Checkpoint, progress: Progress) -> Vectors:
         """(passages, dimensions) of all passages by a tuned model."""
@@ -264,6 +243,15 @@ class FirstStageTuner:
             settings=resolved,
             notes=(*notes, sentence),
         )
+
+
+def _preferred(as_they_are: float, anew: float) -> str:
+    """Which of the two tuned models dev prefers."""
+    better = "passages embedded anew are better" if anew > as_they_are else "so the index stays"
+    return (
+        f"Dev candidates by cosine: {HEADLINE} {as_they_are:.3f} with passages as they are, {anew:.3f} with passages "
+        f"embedded anew by the model that both sides were tuned in: {better}."
+    )
 
 
 def _learning_rate(model: Any) -> float:

@@ -73,6 +73,8 @@ class TuneReport:
         timings_s: stage -> seconds.
         settings: The resolved settings of the run.
         calibration, fusion: As stored with the model; None when there is none.
+        dev: First stage -> nDCG@10 on dev of the scores joined over its candidates, and "shipped" -> that of what is
+            shipped: what was chosen by, not a result.
         notes: What else the reader must know, a sentence each.
         wins, losses: Questions with the largest gain and loss of the shipped ranking, largest first.
         unjudged: Top-ranked passages for a person to judge.
@@ -92,6 +94,7 @@ class TuneReport:
     settings: Mapping[str, object]
     calibration: Calibration | None
     fusion: Fusion | None
+    dev: Mapping[str, float]
     notes: tuple[str, ...]
     wins: tuple[Example, ...]
     losses: tuple[Example, ...]

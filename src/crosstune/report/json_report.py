@@ -39,6 +39,7 @@ def to_json(report: TuneReport) -> dict[str, Any]:
         "settings": report.settings,
         "calibration": report.calibration,
         "fusion": report.fusion,
+        "dev": report.dev,
         "notes": report.notes,
         "examples": {"wins": report.wins, "losses": report.losses},
         "unjudged": report.unjudged,
