@@ -63,3 +63,6 @@ def test_where_the_index_must_stay_no_time_is_kept_for_both_sides():
     assert stages._affordable(tuner, measured, notes) == (False, True)
     assert notes == []  # it was asked for
     assert asked == [300, 288]
+    # Of what it may take, 0.4 beside a cross-encoder and 0.85 alone, the tuner itself takes what questions need.
+    assert stages._first_stage_s(300, tuner, whole=False, alone=False) == 120
+    assert stages._first_stage_s(300, tuner, whole=False, alone=True) == 255

@@ -302,6 +302,7 @@ def test_with_keep_index_questions_alone_are_tuned(done, settings, tmp_path, mon
     names = [row["name"] for row in result.report["table"]]
     assert "tuned dense" in names
     assert set(result.report["settings"]["first_stage"]) == {"questions"}
+    assert result.report["settings"]["first_stage"]["questions"]["plan"]["n_epochs"] == 4.0  # there is time for all
     tuned, untuned = (
         SentenceTransformerEmbedder(resolve(str(path)), precision="fp32")
         for path in (result.model / "bi-encoder", settings.embedder)

@@ -146,9 +146,9 @@ class _Stages:
 
     @staticmethod
     def _first_stage_s(left_s: float, tuner: FirstStageTuner, whole: bool, alone: bool) -> float:
-        """Seconds of training for the first stage, of those that its embedding leaves."""
+        """Seconds that training the first stage may take, of those that its embedding leaves."""
         if not whole:
-            return tuner.questions_s((_WHOLE_SHARE if alone else _FIRST_STAGE_SHARE) * left_s)
+            return (_WHOLE_SHARE if alone else _FIRST_STAGE_SHARE) * left_s
         rest_s = max(0.0, left_s - tuner.after_s)
         share = _WHOLE_SHARE if alone else max(_FIRST_STAGE_SHARE, tuner.seconds(_ENOUGH_EPOCHS) / max(1.0, rest_s))
         return min(share, _WHOLE_SHARE) * rest_s
@@ -165,7 +165,8 @@ class _Stages:
             least_s = tuner.after_s + tuner.seconds(_LEAST_EPOCHS)
             whole = tuner.whole and least_s <= _WHOLE_SHARE * left_s
             first_s = self._first_stage_s(left_s, tuner, whole, alone=False)
-            others_s = max(0.0, left_s - first_s - (tuner.after_s if whole else 0.0))
+            taken_s = first_s + tuner.after_s if whole else tuner.questions_s(first_s)
+            others_s = max(0.0, left_s - taken_s)
             judging_s = measured.plan(left_s).judging_s
             second = measured.plan(others_s).worth_it
             decided = {"whole": whole, "second": second, "left_s": left_s, "least_s": least_s, "judging_s": judging_s}
