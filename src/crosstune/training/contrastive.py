@@ -116,7 +116,8 @@ class ContrastiveBatches:
         self._engine = engine
         self._encoder = encoder
         self._queries, self._passages = queries, passages
-        self._units = _in_units(examples, by_question=isinstance(passages, np.ndarray))
+        self._fixed = _tensor(passages, engine) if isinstance(passages, np.ndarray) else None
+        self._units = _in_units(examples, by_question=self._fixed is not None)
         self._protected = protected
         self._rival_questions = rival_questions
         self._slice_tokens = slice_tokens
@@ -156,7 +157,7 @@ class ContrastiveBatches:
     def _once(self, examples: Sequence[ContrastiveExample]) -> float:
         import torch
 
-        fixed = torch.from_numpy(self._passages) if isinstance(self._passages, np.ndarray) else None
+        fixed = self._fixed
         asked = list(dict.fromkeys(e.query for e in examples))
         row = {place: i for i, place in enumerate(asked)}
         rows = torch.tensor([row[e.query] for e in examples])  # (examples,) each one's question
@@ -178,7 +179,7 @@ class ContrastiveBatches:
         def loss(vectors: Tensor) -> Tensor:
             device = vectors.device
             ordered = vectors[back.to(device)]
-            passages = ordered[len(asked) :] if fixed is None else fixed.to(device)
+            passages = ordered[len(asked) :] if fixed is None else fixed
             against = None if rivals is None else rivals.to(device)
             return contrastive_loss(
                 ordered[rows.to(device)], passages, positives.to(device), allowed.to(device), against
@@ -198,6 +199,13 @@ class ContrastiveBatches:
             row[[column[place] for place in example.never if place in column]] = False
             row[[column[place] for place in (example.positive, *example.negatives)]] = True
         return allowed
+
+
+def _tensor(vectors: NDArray[np.float32], engine: Engine) -> Tensor:
+    """Vectors where the model is, moved there once."""
+    import torch
+
+    return torch.from_numpy(vectors).to(next(engine.model.parameters()).device)
 
 
 def _in_units(examples: Sequence[ContrastiveExample], by_question: bool) -> list[tuple[ContrastiveExample, ...]]:
