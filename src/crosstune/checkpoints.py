@@ -84,9 +84,7 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
         MissingExtraError: The embedded model or the hub client is not installed.
     """
     if name == STARTER:
-        return Checkpoint(
-            STARTER, _STARTER, f"sha256:{sha256_of(sorted(_STARTER.glob('*.safetensors')))}", CheckpointKind.RERANKER
-        )
+        return Checkpoint(STARTER, _STARTER, f"sha256:{_weights_sha256(_STARTER)}", CheckpointKind.RERANKER)
     if name == EMBEDDED:
         return _embedded()
     folder = Path(name).expanduser()

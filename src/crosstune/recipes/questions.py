@@ -21,7 +21,6 @@ from crosstune.training import (
     Throughput,
     TrainingResult,
     TrainingSettings,
-    plan_first_stage,
     train_bi_encoder,
 )
 
@@ -69,6 +68,11 @@ class QuestionTuner:
     ) -> None:
         self._prepared, self._speed, self._seed, self._folder = prepared, speed, seed, folder
         self._progress, self._say = progress, say
+        passage_ids = list(prepared.collection.passages)
+        drawn = np.random.default_rng(seed).permutation(len(passage_ids))[:_MOST_PASSAGES]
+        self._contrasts = Contrasts(prepared, [passage_ids[i] for i in sorted(drawn.tolist())])
+        place = {passage_id: i for i, passage_id in enumerate(passage_ids)}
+        self._places = [place[passage_id] for passage_id in self._contrasts.passage_ids]
 
     def tune(
         self, passages: Checkpoint, vectors: Vectors, plan: FirstStagePlan, learning_rate: float, name: str
@@ -78,7 +82,7 @@ class QuestionTuner:
         Args:
             passages: The bi-encoder that passages are and stay embedded by, and that questions start from.
             vectors: (passages, dimensions) of the collection's passages by it.
-            plan: From `plan_questions`.
+            plan: Of questions: an example is one with all its answers.
             learning_rate: At its peak.
             name: Of this tuning in the folder.
         """
@@ -109,13 +113,8 @@ class QuestionTuner:
         self, model: Any, vectors: Vectors, plan: FirstStagePlan, training: TrainingSettings, name: str
     ) -> tuple[TrainingResult, int]:
         """Train the model in place; how that went, and against how many passages."""
-        prepared = self._prepared
         without_dropout(model)
-        place = {passage_id: i for i, passage_id in enumerate(prepared.collection.passages)}
-        drawn = np.random.default_rng(self._seed).permutation(len(place))[:_MOST_PASSAGES]
-        order = list(place)
-        contrasts = Contrasts(prepared, [order[i] for i in sorted(drawn.tolist())])
-        fixed = np.ascontiguousarray(vectors[[place[passage_id] for passage_id in contrasts.passage_ids]])
+        contrasts, fixed = self._contrasts, vectors[self._places]
         self._say(f"Tuning how questions are embedded, against {len(fixed):,} passages as they are: {plan.sentence()}.")
         result = train_bi_encoder(
             model, TextEncoder(model, plan.max_length), contrasts.queries, fixed, contrasts.all, contrasts.protected,
@@ -140,14 +139,3 @@ def contrastive_settings(plan: FirstStagePlan, speed: Throughput, learning_rate:
         deadline_s=max(30.0, 1.5 * plan.training_s),
         seed=seed,
     )
-
-
-def plan_questions(prepared: Prepared, model: Any, speed: Throughput, budget_s: float) -> FirstStagePlan:
-    """What so many seconds buy: an example is a question with all its answers, and passages cost nothing."""
-    encoder = TextEncoder(model)
-    texts = [prepared.collection.queries[query_id].text for query_id in prepared.splits.train]
-    lengths = np.array([len(ids) for ids in encoder.queries(texts)])
-    return plan_first_stage(
-        lengths, np.zeros_like(lengths), speed.tokens_per_s, budget_s,
-        batch=BATCH, longest=encoder.max_length, max_epochs=MAX_EPOCHS,
-    )  # fmt: skip

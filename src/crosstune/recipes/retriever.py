@@ -28,7 +28,6 @@ from crosstune.recipes.questions import (
     QuestionTuner,
     TunedQuestions,
     contrastive_settings,
-    plan_questions,
 )
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
@@ -114,6 +113,7 @@ class FirstStageTuner:
             encoder = TextEncoder(self._model)
             self._longest = encoder.max_length
             queries, passages = encoder.queries(self._examples.queries), encoder.passages(self._texts)
+            self._question_lengths = np.array([len(ids) for ids in queries])
             self._lengths = (
                 np.array([len(queries[example.query]) for example in self._examples.all]),
                 np.array([len(passages[example.positive]) for example in self._examples.all]),
@@ -141,7 +141,12 @@ class FirstStageTuner:
         )  # fmt: skip
 
     def _plan_questions(self, budget_s: float) -> FirstStagePlan:
-        return plan_questions(self._prepared, self._model, self._speed, _QUESTIONS_SHARE * budget_s)
+        """An example is a question with all its answers, and passages cost nothing."""
+        lengths = self._question_lengths
+        return plan_first_stage(
+            lengths, np.zeros_like(lengths), self._speed.tokens_per_s, _QUESTIONS_SHARE * budget_s,
+            batch=BATCH, longest=self._longest, max_epochs=MAX_EPOCHS,
+        )  # fmt: skip
 
     def tune(self, budget_s: float, whole: bool, progress: Progress, say: Say) -> TunedFirstStage:
         """Tune it on the train questions, and rank with it.
