@@ -18,11 +18,14 @@ from typing import Any
 from crosstune.artefacts import usable_artefacts
 from crosstune.checkpoints import quiet_transformers, weights_of
 from crosstune.errors import BundleError
+from crosstune.known_questions import KnownQuestions
 from crosstune.types import Calibration, Fusion, Part, Reading, ScoreKind
 
 MANIFEST = "crosstune.json"
 _FORMAT = 3
 BI_ENCODER = "bi-encoder"
+# In a folder of its own: safetensors files beside the cross-encoder are its weights.
+_KNOWN_QUESTIONS = "known-questions/vectors.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,19 @@ class ModelBundle:
         folder = self.path / BI_ENCODER
         return folder if weights_of(folder) else None
 
+    @property
+    def known_questions(self) -> Path | None:
+        """File of the known questions; None when it is not there."""
+        path = self.path / _KNOWN_QUESTIONS
+        return path if path.is_file() else None
 
-def save_bundle(bundle: ModelBundle, cross_encoder: tuple[Any, Any] | None, bi_encoder: Path | None = None) -> None:
+
+def save_bundle(
+    bundle: ModelBundle,
+    cross_encoder: tuple[Any, Any] | None,
+    bi_encoder: Path | None = None,
+    known: KnownQuestions | None = None,
+) -> None:
     """Write models and manifest to `bundle.path`; a folder that is there is replaced once all is written.
 
     The cross-encoder lies in the folder itself, where sentence-transformers and transformers load it; the bi-encoder in
@@ -77,6 +91,7 @@ def save_bundle(bundle: ModelBundle, cross_encoder: tuple[Any, Any] | None, bi_e
         cross_encoder: transformers sequence-classification model, saved in float32 safetensors, and its tokenizer,
             saved with the bundle's maximum length, so that other libraries cut passages alike.
         bi_encoder: Folder to copy it from.
+        known: Known questions, as this bi-encoder embeds them.
     """
     temporary = bundle.path.with_name(bundle.path.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -91,6 +106,10 @@ def save_bundle(bundle: ModelBundle, cross_encoder: tuple[Any, Any] | None, bi_e
             tokenizer.save_pretrained(temporary)
     if bi_encoder is not None:
         shutil.copytree(bi_encoder, temporary / BI_ENCODER)
+    if known is not None:
+        path = temporary / _KNOWN_QUESTIONS
+        path.parent.mkdir()
+        known.save(path)
     (temporary / MANIFEST).write_text(json.dumps(_to_json(bundle), indent=2, ensure_ascii=False), encoding="utf-8")
     _replace_folder(temporary, bundle.path)
 

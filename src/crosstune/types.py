@@ -326,13 +326,14 @@ class Part(str, Enum):
 
     Cross-encoder: the logit. Bi-encoder: the cosine of question and passage. Lexical: BM25 among the candidates. First
     stage: its score, standardised over a question's candidates (mean 0, standard deviation 1), since it can be on any
-    scale.
+    scale. Known question: whether the passage answers a train question that is asked again (0, or 1 to 2).
     """
 
     CROSS_ENCODER = "cross_encoder"
     BI_ENCODER = "bi_encoder"
     LEXICAL = "lexical"
     FIRST_STAGE = "first_stage"
+    KNOWN_QUESTION = "known_question"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from crosstune.errors import BundleError, ConfigError, LeakageError
 from crosstune.recipes import choose, measure, prepare, questions, retriever
 from crosstune.recipes import tune as recipe
 from crosstune.recipes.evaluate import evaluate_model
+from crosstune.recipes.known import KNOWN_WEIGHT
 from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.use import predict_file, rank_file
 from crosstune.scoring import Reranker
@@ -124,7 +125,8 @@ def hurried(tmp_path_factory, settings, done):
 
 
 def test_the_cross_encoder_reads_what_there_is_time_for(hurried, done):
-    assert hurried.report["fusion"]["reading"] == {"n": 3, "weights": {"bi_encoder": 4.0, "lexical": 0.5}}
+    weights = {"bi_encoder": 4.0, "lexical": 0.5, "known_question": KNOWN_WEIGHT}
+    assert hurried.report["fusion"]["reading"] == {"n": 3, "weights": weights}
     assert any("time to read 3 of the 10 candidates" in note for note in hurried.report["notes"])
     assert "of the 3 best by the rest" in hurried.report["shipped"]
     runs = {path.stem: _read_run(path) for path in (hurried.model.parent / "runs").glob("*.trec")}

@@ -9,10 +9,13 @@ from scipy.special import expit
 
 from crosstune.bi_encoder import SentenceTransformerEmbedder
 from crosstune.bundle import BI_ENCODER, ModelBundle, load_bundle, save_bundle
+from crosstune.checkpoints import resolve
 from crosstune.errors import BundleError, ConfigError, MissingExtraError
+from crosstune.known_questions import KnownQuestions
 from crosstune.scoring import Reranker, TorchScorer
 from crosstune.scoring import reranker as module
 from crosstune.scoring.cache import ScoreCache
+from crosstune.text import content_hash
 from crosstune.types import Calibration, Fusion, Part, Reading, ScoreKind
 
 CROSS, BI, WORDS, FIRST = Part.CROSS_ENCODER, Part.BI_ENCODER, Part.LEXICAL, Part.FIRST_STAGE
@@ -183,6 +186,30 @@ class TestAllModels:
         assert by_index(ranked, "logit") == pytest.approx(expected[CROSS].tolist(), abs=1e-5)
         assert by_index(ranked, "probability") == pytest.approx(expit(scores / 4 + 0.5).tolist(), abs=1e-4)
         assert by_index(ranked, "answers") == (expit(scores / 4 + 0.5) >= 0.7).tolist()
+
+    def test_an_answer_to_a_known_question_stands_out(self, both, expected, tmp_path):
+        folder = tmp_path / "model"
+        shutil.copytree(both, folder)
+        vectors = SentenceTransformerEmbedder(resolve(str(folder / BI_ENCODER)), precision="fp32")
+        known = KnownQuestions(vectors.embed_queries([QUESTION]), {content_hash(PASSAGES[2]): [0]}, threshold=0.9)
+        (folder / "known-questions").mkdir()
+        known.save(folder / "known-questions" / "vectors.safetensors")
+        weights = ALL_MODELS.weights | {Part.KNOWN_QUESTION: 5.0}
+        reranker = with_fusion(folder, weights, "und", OF_SCORE)
+        assert reranker.parts() == tuple(weights)
+        ranked = reranker.rank(QUESTION, PASSAGES)
+        scores = joined(expected, ALL_MODELS.weights) + np.array([0, 0, 2 * 5.0, 0])  # it is the very question
+        assert by_index(ranked, "score") == pytest.approx(scores.tolist(), abs=0.1)  # half precision, over 1 - 0.9
+        other = reranker.rank("export the report", PASSAGES)
+        assert by_index(other, "score") == by_index(Reranker.load(both).rank("export the report", PASSAGES), "score")
+        cached = reranker.with_cache(tmp_path / "scores.db")
+        assert cached.rank(QUESTION, PASSAGES) == cached.rank(QUESTION, PASSAGES)
+        assert len(ScoreCache(tmp_path / "scores.db")) == 12
+
+    def test_known_questions_that_are_missing_are_told(self, both):
+        reranker = with_fusion(both, ALL_MODELS.weights | {Part.KNOWN_QUESTION: 5.0}, "und", OF_SCORE)
+        assert reranker.missing == {Part.KNOWN_QUESTION: f"{both} holds no known questions"}
+        assert reranker.parts() == (CROSS, BI, WORDS)
 
     def test_a_missing_bi_encoder_is_told_and_the_others_rank_on(self, both, expected, tmp_path):
         folder = tmp_path / "model"

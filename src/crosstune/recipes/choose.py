@@ -22,6 +22,7 @@ from crosstune.evaluation import (
 )
 from crosstune.lexical import LexicalIndex, remembering
 from crosstune.progress import Progress, silent
+from crosstune.recipes.known import KNOWN_WEIGHT
 from crosstune.recipes.prepare import Prepared, Similarity, main_language, select
 from crosstune.recipes.reading import Logits, PartsOfQueries, score_run, score_runs, to_read, with_logits
 from crosstune.recipes.retriever import TunedFirstStage
@@ -145,6 +146,7 @@ def pipeline_sentence(fusion: Fusion) -> str:
         Part.BI_ENCODER: "the tuned bi-encoder's cosine",
         Part.LEXICAL: "shared words (BM25)",
         Part.FIRST_STAGE: f"the score of {fusion.first_stage}",
+        Part.KNOWN_QUESTION: "answers to known questions that are asked again",
     }
     parts = " + ".join(names[part] for part in fusion.weights)
     return f"{parts} over the candidates of {fusion.first_stage}"
@@ -159,10 +161,11 @@ class PartScores:
     Args:
         collection: Texts.
         cosines: Of the tuned bi-encoder; None when there is none.
+        known: What known questions say of passages; None when there are none.
     """
 
-    def __init__(self, collection: Collection, cosines: Similarity | None) -> None:
-        self._cosines = cosines
+    def __init__(self, collection: Collection, cosines: Similarity | None, known: Similarity | None = None) -> None:
+        self._cosines, self._known = cosines, known
         self._collection = collection
         self.language = main_language(collection)
         self._cut = remembering(self.language)
@@ -177,6 +180,8 @@ class PartScores:
         parts: dict[Part, NDArray[np.float64]] = {}
         if self._cosines is not None:
             parts[Part.BI_ENCODER] = self._cosines(query_id, passage_ids)
+        if self._known is not None:
+            parts[Part.KNOWN_QUESTION] = self._known(query_id, passage_ids)
         parts[Part.LEXICAL] = self._lexical(query_id, passage_ids)
         if self._cosines is None:
             parts[Part.FIRST_STAGE] = standardised(np.array([candidate.score for candidate in candidates]))
@@ -249,7 +254,13 @@ def _reading(run: Run, parts: PartsOfQueries, qrels: Qrels, n: int) -> Reading |
 
 
 def _weights(run: Run, parts: PartsOfQueries, qrels: Qrels) -> dict[Part, float]:
-    return fit_weights(parts, {q: np.array(labels) > 0 for q, labels in _labels(run, qrels, parts).items()})
+    """Fitted to dev; but that of known questions, which a dev split by groups cannot show, is what they are worth."""
+    fitted: PartsOfQueries = {
+        q: {p: s for p, s in of.items() if p is not Part.KNOWN_QUESTION} for q, of in parts.items()
+    }
+    weights = fit_weights(fitted, {q: np.array(labels) > 0 for q, labels in _labels(run, qrels, parts).items()})
+    known = any(Part.KNOWN_QUESTION in of_query for of_query in parts.values())
+    return weights | {Part.KNOWN_QUESTION: KNOWN_WEIGHT} if weights and known else weights
 
 
 def _labels(run: Run, qrels: Qrels, query_ids: Iterable[str]) -> dict[str, list[int]]:

@@ -13,10 +13,12 @@ from crosstune.checkpoints import EMBEDDED, resolve
 from crosstune.data import read_beir
 from crosstune.errors import ConfigError
 from crosstune.evaluation import ceiling, evaluate
+from crosstune.known_questions import load_known_questions
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Retriever
 from crosstune.recipes.choose import PartScores, join
-from crosstune.recipes.prepare import Similarity, make_first_stages, queries_of, top_of
+from crosstune.recipes.known import known_scores
+from crosstune.recipes.prepare import make_first_stages, queries_of, top_of
 from crosstune.recipes.reading import score_runs, to_read, with_logits
 from crosstune.recipes.run_folder import write_runs
 from crosstune.scoring import Reranker, rerank, with_rest
@@ -60,12 +62,12 @@ def evaluate_model(
     query_ids = [query_id for query_id in collection.queries if collection.relevant(query_id)]
     with tempfile.TemporaryDirectory() as temporary:
         cache = (out or Path(temporary)) / "cache"
-        runs, cosines = _first_stages(reranker.bundle, collection, query_ids, depth, embedder, cache, progress)
+        runs, parts = _first_stages(reranker.bundle, collection, query_ids, depth, embedder, cache, progress)
     fusion = reranker.bundle.fusion
     chosen = first_stage or (fusion.first_stage if fusion else "hybrid")
     if chosen not in runs:
         raise ConfigError(f"no first stage is named {chosen!r}; choose from {', '.join(runs)}")
-    runs |= _reranked(reranker, collection, runs[chosen], cosines, query_ids, progress)
+    runs |= _reranked(reranker, collection, runs[chosen], parts, query_ids, progress)
     runs["ceiling"] = ceiling(runs[chosen], collection.qrels, "ceiling")
     if out is not None:
         write_runs(runs, out)
@@ -81,27 +83,32 @@ def _first_stages(
     embedder: str,
     cache: Path,
     progress: Progress,
-) -> tuple[dict[str, Run], Similarity | None]:
-    """Rankings by the untuned first stages and by the bundle's tuned ones, and the tuned bi-encoder's cosines."""
+) -> tuple[dict[str, Run], PartScores]:
+    """Rankings by the untuned first stages and by the bundle's tuned ones, and the parts beside the cross-encoder."""
     queries = queries_of(collection, query_ids)
     untuned = SentenceTransformerEmbedder(resolve(embedder))
     bm25, dense, hybrid = make_first_stages(collection, CachedEmbedder(untuned, cache), progress)
     retrievers: list[Retriever] = [bm25, dense, hybrid]
-    cosines = None
+    cosines = known = None
     if bundle.bi_encoder is not None:
         tuned = SentenceTransformerEmbedder(resolve(str(bundle.bi_encoder)))
         vectors = dense.vectors if tuned.identity == untuned.identity else None
-        _, dense, hybrid = make_first_stages(collection, CachedEmbedder(tuned, cache), progress, "tuned ", vectors)
+        cached = CachedEmbedder(tuned, cache)
+        _, dense, hybrid = make_first_stages(collection, cached, progress, "tuned ", vectors)
         retrievers += [dense, hybrid]
         cosines = dense.similarity(queries, progress)
-    return {retriever.name: retriever.retrieve(queries, depth, progress) for retriever in retrievers}, cosines
+        if bundle.known_questions is not None:
+            questions = load_known_questions(bundle.known_questions)
+            known = known_scores(questions, collection, queries, cached, progress)
+    runs = {retriever.name: retriever.retrieve(queries, depth, progress) for retriever in retrievers}
+    return runs, PartScores(collection, cosines, known)
 
 
 def _reranked(
     reranker: Reranker,
     collection: Collection,
     candidates: Run,
-    cosines: Similarity | None,
+    parts: PartScores,
     query_ids: Sequence[str],
     progress: Progress,
 ) -> dict[str, Run]:
@@ -110,7 +117,7 @@ def _reranked(
     fusion, shipped = reranker.bundle.fusion, candidates
     # A first stage's score is a part only over the candidates that it was judged with.
     foreign = fusion is not None and Part.FIRST_STAGE in fusion.weights and fusion.first_stage != candidates.name
-    of_parts = PartScores(collection, cosines)(candidates, query_ids)
+    of_parts = parts(candidates, query_ids)
     if reranker.bundle.has_cross_encoder:
         reading = None if fusion is None else fusion.reading
         top = candidates if reading is None else top_of(candidates, query_ids, reading.n)

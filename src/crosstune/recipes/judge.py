@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crosstune.bundle import ModelBundle, save_bundle
 from crosstune.checkpoints import CheckpointKind, load_reranker
@@ -28,6 +29,7 @@ from crosstune.recipes.choose import (
     pipeline_sentence,
     scorer_for,
 )
+from crosstune.recipes.known import MISTAKEN
 from crosstune.recipes.prepare import Prepared, Say, select, top_of
 from crosstune.recipes.reading import PartsOfQueries, score_run, score_runs, to_read, with_logits
 from crosstune.recipes.retriever import TunedFirstStage
@@ -68,7 +70,9 @@ def judge(
         progress, say: Told of the work.
     """
     stopwatch = prepared.stopwatch
-    parts = PartScores(prepared.collection, tuned.first_stage.cosines if tuned.first_stage else None)
+    first_stage = tuned.first_stage
+    scores = (None, None) if first_stage is None else (first_stage.cosines, first_stage.known_scores)
+    parts = PartScores(prepared.collection, *scores)
     with stopwatch.stage("choose on dev"):
         scorer = None if tuned.reranker is None else scorer_for(tuned.reranker, prepared)
         choice = choose_on_dev(tuned, prepared, scorer, parts, progress)
@@ -112,6 +116,12 @@ class _Opening:
             if alone is not None:
                 rows[f"tuned reranker{where}"] = replace(alone, name=f"tuned reranker{where}")
             fusion = self.choice.fusions[run.name]
+            if Part.KNOWN_QUESTION in fusion.weights and any(_known(of_query) for of_query in of_parts.values()):
+                name = f"tuned composite without known questions{where}"
+                others: dict[Part, float] = {
+                    part: weight for part, weight in fusion.weights.items() if part is not Part.KNOWN_QUESTION
+                }
+                rows[name] = rerank(run, join(run, of_parts, others), name, ScoreKind.FUSED)
             fused = join(run, of_parts, fusion.weights)
             rows[f"tuned composite{where}"] = rerank(run, fused, f"tuned composite{where}", ScoreKind.FUSED)
             if self.choice.fusion == fusion:
@@ -153,6 +163,11 @@ class _Opening:
         top = top_of(run, test, reranker.reads)
         logits, _ = score_run(scorer, self.prepared.collection, top, test, self.progress)
         return {"base": with_rest(rerank(top, logits, "base"), run)}
+
+
+def _known(parts: Mapping[Part, NDArray[np.float64]]) -> bool:
+    """Whether a candidate of this question answers a known question that is asked again."""
+    return bool(np.any(parts.get(Part.KNOWN_QUESTION, 0)))
 
 
 def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:
@@ -222,6 +237,7 @@ def _shipping_notes(tuned: Tuned, choice: Choice, prepared: Prepared, judged: _J
         )
     if tuned.first_stage is not None:
         notes += _index_notes(tuned.first_stage, choice, untuned)
+        notes += _known_notes(tuned.first_stage, prepared)
     return tuple(notes)
 
 
@@ -254,6 +270,24 @@ def _index_notes(first_stage: TunedFirstStage, choice: Choice, untuned: str) -> 
     else:
         notes.append("Shipped works over the index as it is: it need not be re-embedded.")
     return notes
+
+
+def _known_notes(first_stage: TunedFirstStage, prepared: Prepared) -> list[str]:
+    """How many questions were taken for known ones."""
+    known, scores, splits = first_stage.known, first_stage.known_scores, prepared.splits
+    if known is None or scores is None:
+        return []
+    taken = {
+        name: sum(
+            bool(scores(q, [c.passage_id for c in first_stage.candidates.candidates.get(q, ())]).any()) for q in ids
+        )
+        for name, ids in (("dev", splits.dev), ("test", splits.test))
+    }
+    return [
+        f"A question with a cosine above {known.threshold:.2f} to a train question counts as that one asked again, and "
+        f"its answers come first: {taken['dev']:,} of {len(splits.dev):,} dev and {taken['test']:,} of "
+        f"{len(splits.test):,} test questions. Of new questions about {MISTAKEN:.0%} are taken for a known one."
+    ]
 
 
 def _data_summary(prepared: Prepared) -> dict[str, str | int | float]:
@@ -309,6 +343,7 @@ def _save_models(report: TuneReport, tuned: Tuned, choice: Choice, prepared: Pre
         bundle,
         None if saved is None else (saved.model.cpu(), saved.tokenizer),
         None if tuned.first_stage is None else tuned.first_stage.model.path,
+        None if tuned.first_stage is None else tuned.first_stage.known,
     )
 
 

@@ -18,9 +18,11 @@ from crosstune.bi_encoder import (
 )
 from crosstune.checkpoints import Checkpoint, resolve
 from crosstune.evaluation import HEADLINE, headline_mean
+from crosstune.known_questions import KnownQuestions
 from crosstune.progress import Progress
 from crosstune.recipes.averaging import Vectors, average, seconds_afterwards
 from crosstune.recipes.contrasts import Contrasts
+from crosstune.recipes.known import known_questions, known_scores
 from crosstune.recipes.prepare import Prepared, Say, Similarity, make_first_stages, queries_of, rank_with
 from crosstune.recipes.questions import (
     BATCH,
@@ -63,6 +65,8 @@ class TunedFirstStage:
         chosen: Which of them ranks dev best.
         mining_run: Its deeper ranking of the train questions.
         cosines: (query_id, passage_ids) -> cosines, for dev and test questions.
+        known: The train questions as it embeds them; None where there are too few to tell a new question from them.
+        known_scores: (query_id, passage_ids) -> what `known` says of them, for dev and test questions.
         keeps_index: Whether passages are embedded as before, so that an index made with the base may stay.
         settings: Plan and training settings, for the artefacts.
         notes: What the reader must know.
@@ -74,6 +78,8 @@ class TunedFirstStage:
     chosen: str
     mining_run: Run
     cosines: Similarity
+    known: KnownQuestions | None
+    known_scores: Similarity | None
     keeps_index: bool
     settings: Mapping[str, Any]
     notes: tuple[str, ...]
@@ -233,7 +239,10 @@ class FirstStageTuner:
             dev = queries_of(collection, splits.dev)
             depth = self._settings.depth
             runs, chosen, mining_run = rank_with((dense, hybrid), dev, collection, splits, depth, progress)
-            cosines = dense.similarity(queries_of(collection, splits.dev + splits.test), progress)
+            judged = queries_of(collection, splits.dev + splits.test)
+            cosines = dense.similarity(judged, progress)
+            known = known_questions(prepared, embedder, progress)
+            scores = None if known is None else known_scores(known, collection, judged, embedder, progress)
         before, after = (_dev_quality(run, prepared) for run in (prepared.first_stages["dense"], runs[dense.name]))
         sentence = f"Dense search on the dev questions: {HEADLINE} {before:.3f} untuned, {after:.3f} tuned."
         say(sentence)
@@ -244,6 +253,8 @@ class FirstStageTuner:
             chosen=chosen,
             mining_run=mining_run,
             cosines=cosines,
+            known=known,
+            known_scores=scores,
             keeps_index=tuned.passages is prepared.embedder,
             settings=resolved,
             notes=(*notes, sentence),

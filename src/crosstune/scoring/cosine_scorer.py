@@ -1,14 +1,15 @@
-"""Cosines of question and passage by a bi-encoder, each passage embedded once."""
+"""What a bi-encoder says of question and passage: their cosine, and whether the question was asked before."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.known_questions import KnownQuestions
 from crosstune.progress import Progress, silent
 from crosstune.protocols import Embedder
 from crosstune.scoring.cache import PairCache
@@ -35,6 +36,7 @@ class CosineScorer:
         self._embedder = embedder
         self._cache = cache
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._asked: tuple[list[str], NDArray[np.float32]] = ([], np.empty((0, 0), np.float32))
         self._lock = threading.Lock()
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
@@ -55,9 +57,17 @@ class CosineScorer:
         if not pairs:
             return np.empty(0, np.float64)
         queries = list(dict.fromkeys(query for query, _ in pairs))
-        of_query = dict(zip(queries, self._embedder.embed_queries(queries, progress), strict=True))
+        of_query = dict(zip(queries, self.embed_queries(queries, progress), strict=True))
         of_passage = self._passages(list(dict.fromkeys(passage for _, passage in pairs)), progress)
         return np.array([float(of_query[q].astype(np.float64) @ of_passage[p]) for q, p in pairs])
+
+    def embed_queries(self, queries: list[str], progress: Progress = silent) -> NDArray[np.float32]:
+        """(queries, dimensions); the same queries once more cost nothing."""
+        asked, vectors = self._asked
+        if asked != queries:
+            vectors = self._embedder.embed_queries(queries, progress)
+            self._asked = (queries, vectors)
+        return vectors
 
     def _passages(self, texts: list[str], progress: Progress) -> dict[str, NDArray[np.float32]]:
         keys = {text: content_hash(text) for text in texts}
@@ -76,3 +86,41 @@ class CosineScorer:
                 self._kept.move_to_end(key)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
+
+
+class KnownQuestionScorer:
+    """Whether a passage answers a known question that is asked again, as a scorer of pairs.
+
+    Args:
+        embed: Questions to unit vectors, by the bi-encoder that embedded the known ones.
+        known: The known ones.
+        cache: Of scores, in a file.
+    """
+
+    score_kind = ScoreKind.SIMILARITY
+
+    def __init__(
+        self,
+        embed: Callable[[list[str]], NDArray[np.float32]],
+        known: KnownQuestions,
+        cache: PairCache | None = None,
+    ) -> None:
+        self._embed, self._known, self._cache = embed, known, cache
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
+        """`KnownQuestions.scores` of each (query, passage) pair, in input order."""
+        return self._scores(pairs) if self._cache is None else self._cache.score_pairs(pairs, self._scores)
+
+    def with_cache(self, cache: PairCache, cosines: CosineScorer) -> KnownQuestionScorer:
+        """The same over a cache, with questions embedded where their cosines are computed."""
+        return KnownQuestionScorer(cosines.embed_queries, self._known, cache)
+
+    def _scores(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        places: dict[str, list[int]] = {}
+        for place, (query, _) in enumerate(pairs):
+            places.setdefault(query, []).append(place)
+        scores = np.empty(len(pairs), np.float64)
+        vectors = self._embed(list(places)) if places else ()
+        for of_query, vector in zip(places.values(), vectors, strict=True):
+            scores[of_query] = self._known.scores(vector, [pairs[place][1] for place in of_query])
+        return scores

@@ -18,12 +18,13 @@ from crosstune.bundle import ModelBundle, load_bundle
 from crosstune.checkpoints import Checkpoint, CheckpointKind, resolve
 from crosstune.errors import BundleError, ConfigError, MissingExtraError
 from crosstune.extras import require
+from crosstune.known_questions import load_known_questions
 from crosstune.language import language_of
 from crosstune.lexical import LexicalIndex, remembering
 from crosstune.progress import Progress, silent
 from crosstune.scoring.base import BatchScorer
 from crosstune.scoring.cache import CachedScorer, PairCache, ScoreCache, model_hash
-from crosstune.scoring.cosine_scorer import CosineScorer
+from crosstune.scoring.cosine_scorer import CosineScorer, KnownQuestionScorer
 from crosstune.scoring.deadline import score_within
 from crosstune.scoring.fusion import fuse, reading_order, standardised, with_unread
 from crosstune.scoring.runtimes import open_scorer, require_known
@@ -85,6 +86,7 @@ class Reranker:
         self.missing: dict[Part, str] = {}
         self._embedder: SentenceTransformerEmbedder | None = None
         self._cosines = self._open_bi_encoder()
+        self._known = self._open_known_questions()
         self._cut = None if bundle.fusion is None else remembering(language_of(bundle.fusion.language))
         if self._wants(Part.CROSS_ENCODER):
             if bundle.has_cross_encoder:
@@ -212,6 +214,8 @@ class Reranker:
         fusion = self.bundle.fusion
         if Part.BI_ENCODER in parts and self._cosines is not None:
             found[Part.BI_ENCODER] = self._cosines.score_pairs([(query, passages[i]) for i in reached.tolist()])
+        if Part.KNOWN_QUESTION in parts and self._known is not None:
+            found[Part.KNOWN_QUESTION] = self._known.score_pairs([(query, passages[i]) for i in reached.tolist()])
         if Part.LEXICAL in parts and fusion is not None and passages:
             index = LexicalIndex(passages, language_of(fusion.language), self._cut)
             found[Part.LEXICAL] = index.scores(query).astype(np.float64)[reached]
@@ -283,6 +287,9 @@ class Reranker:
             cached.scorer = CachedScorer(self.scorer, cache, identity)
         if self._cosines is not None:
             cached._cosines = self._cosines.with_cache(PairCache(cache, identity, Part.BI_ENCODER.value))
+            if self._known is not None:
+                known = PairCache(cache, identity, Part.KNOWN_QUESTION.value)
+                cached._known = self._known.with_cache(known, cached._cosines)
         return cached
 
     @cached_property
@@ -315,7 +322,7 @@ class Reranker:
 
     def _open_bi_encoder(self) -> CosineScorer | None:
         """The bi-encoder, if it has a part in the score or in the search and can be run; otherwise why not is noted."""
-        if not (self._wants(Part.BI_ENCODER) or self.searches_tuned):
+        if not (self._wants(Part.BI_ENCODER) or self._wants(Part.KNOWN_QUESTION) or self.searches_tuned):
             return None
         if self.bundle.bi_encoder is None:
             self.missing[Part.BI_ENCODER] = f"{self.bundle.path} holds no bi-encoder"
@@ -330,3 +337,14 @@ class Reranker:
         # float32, so that scores are the same on every machine.
         self._embedder = SentenceTransformerEmbedder(checkpoint, precision="fp32")
         return CosineScorer(self._embedder)
+
+    def _open_known_questions(self) -> KnownQuestionScorer | None:
+        """The known questions, if they have a part in the score and can be used; otherwise why not is noted."""
+        if not self._wants(Part.KNOWN_QUESTION):
+            return None
+        path = self.bundle.known_questions
+        if path is None or self._cosines is None:
+            why = f"{self.bundle.path} holds no known questions"
+            self.missing[Part.KNOWN_QUESTION] = why if path is None else self.missing[Part.BI_ENCODER]
+            return None
+        return KnownQuestionScorer(self._cosines.embed_queries, load_known_questions(path))
