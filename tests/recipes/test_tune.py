@@ -343,6 +343,23 @@ def test_the_first_stage_alone(done, settings, tmp_path):
         predict_file(tmp_path / "run", pairs)
 
 
+def test_a_question_that_is_asked_again_gets_its_answers(done, settings, tmp_path, monkeypatch):
+    def asked_again(known, collection, queries, embedder, progress):
+        return lambda query_id, pids: np.array([1.5 * (pid in collection.relevant(query_id)) for pid in pids])
+
+    monkeypatch.setattr(retriever, "known_scores", asked_again)
+    report = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="retriever")).report
+    means = {row["name"]: row["measures"]["nDCG@10"]["mean"] for row in report["table"]}
+    for name in ("", next(f" on {name}" for name in ("tuned dense", "tuned hybrid") if f"ceiling on {name}" in means)):
+        assert means[f"tuned composite without known questions{name}"] < means[f"tuned composite{name}"]
+        assert means[f"tuned composite{name}"] == means[f"ceiling{name}"]  # small weights leave the evidence on top
+    assert "asked again" in report["shipped"]
+    told = next(note for note in report["notes"] if "counts as that one asked again" in note)
+    found = round(14 * next(row for row in report["table"] if row["name"] == "shipped")["measures"]["R@10"]["mean"])
+    assert f"and {found} of 14 test questions" in told
+    assert (tmp_path / "run" / "model" / "known-questions" / "vectors.safetensors").is_file()
+
+
 def test_the_reranker_alone(done, settings, tmp_path):
     result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
     names = [row["name"] for row in result.report["table"]]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crosstune.bundle import ModelBundle, save_bundle
 from crosstune.checkpoints import CheckpointKind, load_reranker
@@ -39,6 +38,8 @@ from crosstune.recipes.untuned import untuned_reranker
 from crosstune.report import TuneReport, pick_examples, pick_unjudged, write_html, write_json
 from crosstune.scoring import TorchScorer, best_device, rerank, with_rest
 from crosstune.types import EvalReport, Part, Run, ScoreKind
+
+_KNOWN = Part.KNOWN_QUESTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,24 +114,28 @@ class _Opening:
         shipped = candidates[0]
         for i, (run, (alone, of_parts)) in enumerate(zip(candidates, self._read(candidates), strict=True)):
             where = f" on {run.name}" if i else ""
-            if alone is not None:
-                rows[f"tuned reranker{where}"] = replace(alone, name=f"tuned reranker{where}")
-            fusion = self.choice.fusions[run.name]
-            if Part.KNOWN_QUESTION in fusion.weights and any(_known(of_query) for of_query in of_parts.values()):
-                name = f"tuned composite without known questions{where}"
-                others: dict[Part, float] = {
-                    part: weight for part, weight in fusion.weights.items() if part is not Part.KNOWN_QUESTION
-                }
-                rows[name] = rerank(run, join(run, of_parts, others), name, ScoreKind.FUSED)
-            fused = join(run, of_parts, fusion.weights)
-            rows[f"tuned composite{where}"] = rerank(run, fused, f"tuned composite{where}", ScoreKind.FUSED)
-            if self.choice.fusion == fusion:
+            rows |= self._reranked(run, alone, of_parts, where)
+            if self.choice.fusion == self.choice.fusions[run.name]:
                 shipped = rows[f"tuned composite{where}"]
         rows["shipped"] = replace(shipped, name="shipped")
         for i, run in enumerate(candidates):
             name = f"ceiling on {run.name}" if i else "ceiling"
             rows[name] = ceiling(run, qrels, name)
         return rows
+
+    def _reranked(self, run: Run, alone: Run | None, parts: PartsOfQueries, where: str) -> dict[str, Run]:
+        """Row name -> one first stage's candidates by the cross-encoder alone, and by all parts.
+
+        Where known questions touch a test question, the others' sum is shown, too.
+        """
+        weights = self.choice.fusions[run.name].weights
+        others: dict[Part, float] = {part: weight for part, weight in weights.items() if part is not _KNOWN}
+        rows = {} if alone is None else {f"tuned reranker{where}": alone}
+        if any(np.any(of_query.get(_KNOWN, 0)) for of_query in parts.values()) and others != weights:
+            name = f"tuned composite without known questions{where}"
+            rows[name] = rerank(run, join(run, parts, others), name, ScoreKind.FUSED)
+        rows[f"tuned composite{where}"] = rerank(run, join(run, parts, weights), "tuned composite", ScoreKind.FUSED)
+        return {name: replace(row, name=name) for name, row in rows.items()}
 
     def _read(self, candidates: Sequence[Run]) -> list[tuple[Run | None, PartsOfQueries]]:
         """For each first stage's candidates: the cross-encoder's own ranking, if it gives one, and scores to join."""
@@ -163,11 +168,6 @@ class _Opening:
         top = top_of(run, test, reranker.reads)
         logits, _ = score_run(scorer, self.prepared.collection, top, test, self.progress)
         return {"base": with_rest(rerank(top, logits, "base"), run)}
-
-
-def _known(parts: Mapping[Part, NDArray[np.float64]]) -> bool:
-    """Whether a candidate of this question answers a known question that is asked again."""
-    return bool(np.any(parts.get(Part.KNOWN_QUESTION, 0)))
 
 
 def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:

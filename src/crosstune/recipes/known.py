@@ -21,6 +21,7 @@ MISTAKEN = 0.01
 # Beside scores that are log odds, evidence that so few new questions give counts as much as it is rare.
 KNOWN_WEIGHT = -math.log(MISTAKEN)
 _LEAST_QUESTIONS = 50  # fewer say nothing of so small a share
+_HIGHEST = 1 - 1e-3  # half-precision vectors of the same question can be as far apart
 _MOST_QUESTIONS = 2000
 _ROWS_AT_ONCE = 256
 
@@ -45,18 +46,18 @@ def known_questions(prepared: Prepared, embedder: Embedder, progress: Progress) 
     collection, splits = prepared.collection, prepared.splits
     if len(splits.train) + len(splits.dev) < _LEAST_QUESTIONS:
         return None
-    vectors = {
-        name: embedder.embed_queries([query.text for query in queries_of(collection, query_ids)], progress)
-        for name, query_ids in (("train", splits.train), ("dev", splits.dev))
-    }
-    others = _Others(collection, splits, vectors["train"])
-    closest = (others.closest(splits.train, vectors["train"]), others.closest(splits.dev, vectors["dev"]))
-    threshold = max(map(_rare, closest))
+    train, dev = (
+        embedder.embed_queries([query.text for query in queries_of(collection, query_ids)], progress)
+        for query_ids in (splits.train, splits.dev)
+    )
+    saved = train.astype(np.float16).astype(np.float32)  # judged as they will be used
+    others = _Others(collection, splits, saved)
+    threshold = max(_rare(others.closest(splits.train, train)), _rare(others.closest(splits.dev, dev)))
     of_passage: dict[str, list[int]] = defaultdict(list)
     for place, query_id in enumerate(splits.train):
         for passage_id in sorted(collection.relevant(query_id)):
             of_passage[content_hash(collection.passages[passage_id].full_text)].append(place)
-    return KnownQuestions(vectors["train"], of_passage, threshold) if threshold < 1 - 1e-3 else None
+    return KnownQuestions(saved, of_passage, threshold) if threshold < _HIGHEST else None
 
 
 def known_scores(
