@@ -19,6 +19,8 @@ from crosstune.evaluation.statistics import N_RESAMPLES, FloatArray, by_group
 from crosstune.types import Estimate, EvalReport, ScoreKind
 
 _DEPTH = 50
+_UNTUNED = ("bm25", "dense", "hybrid")
+_BEST = "the best untuned first stage of each set"
 
 
 def main() -> None:
@@ -34,10 +36,10 @@ def main() -> None:
                 figure, delta = row.measures[HEADLINE], by_side.get(row.name)
                 against = "" if delta is None else f"  ours {_figure(delta, '+.3f')}"
                 print(f"  {row.name:48} {_figure(figure, '.3f')}{against}")
-            for side in by_side:
-                differences.setdefault(side.removesuffix(f"-{seed}"), []).append(
-                    _resampled(RESULTS / name, seed, report, side)
-                )
+            means = {row.name: row.measures[HEADLINE].mean for row in report.table}
+            best = max((f"{untuned}-{seed}" for untuned in _UNTUNED), key=lambda side: means[side])
+            for label, side in [*((side.removesuffix(f"-{seed}"), side) for side in by_side), (_BEST, best)]:
+                differences.setdefault(label, []).append(_resampled(RESULTS / name, seed, report, side))
     print("\nmean of the differences over sets and seeds")
     for side, found in differences.items():
         means = np.mean(found, axis=0)  # (resamples,); the first is not resampled
