@@ -146,7 +146,7 @@ def pipeline_sentence(fusion: Fusion) -> str:
         Part.BI_ENCODER: "the tuned bi-encoder's cosine",
         Part.LEXICAL: "shared words (BM25)",
         Part.FIRST_STAGE: f"the score of {fusion.first_stage}",
-        Part.KNOWN_QUESTION: "answers to known questions that are asked again",
+        Part.KNOWN_QUESTION: "known questions",
     }
     parts = " + ".join(names[part] for part in fusion.weights)
     return f"{parts} over the candidates of {fusion.first_stage}"
