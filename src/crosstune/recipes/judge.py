@@ -126,15 +126,15 @@ class _Opening:
     def _reranked(self, run: Run, alone: Run | None, parts: PartsOfQueries, where: str) -> dict[str, Run]:
         """Row name -> one first stage's candidates by the cross-encoder alone, and by all parts.
 
-        Where known questions touch a test question, the others' sum is shown, too.
+        Where known questions change a ranking, the sum of the others is shown, too.
         """
         weights = self.choice.fusions[run.name].weights
         others: dict[Part, float] = {part: weight for part, weight in weights.items() if part is not _KNOWN}
+        composite, without = (rerank(run, join(run, parts, of), "", ScoreKind.FUSED) for of in (weights, others))
         rows = {} if alone is None else {f"tuned reranker{where}": alone}
-        if any(np.any(of_query.get(_KNOWN, 0)) for of_query in parts.values()) and others != weights:
-            name = f"tuned composite without known questions{where}"
-            rows[name] = rerank(run, join(run, parts, others), name, ScoreKind.FUSED)
-        rows[f"tuned composite{where}"] = rerank(run, join(run, parts, weights), "tuned composite", ScoreKind.FUSED)
+        if any(_order(composite, query_id) != _order(without, query_id) for query_id in parts):
+            rows[f"tuned without known questions{where}"] = without
+        rows[f"tuned composite{where}"] = composite
         return {name: replace(row, name=name) for name, row in rows.items()}
 
     def _read(self, candidates: Sequence[Run]) -> list[tuple[Run | None, PartsOfQueries]]:
@@ -168,6 +168,10 @@ class _Opening:
         top = top_of(run, test, reranker.reads)
         logits, _ = score_run(scorer, self.prepared.collection, top, test, self.progress)
         return {"base": with_rest(rerank(top, logits, "base"), run)}
+
+
+def _order(run: Run, query_id: str) -> list[str]:
+    return [candidate.passage_id for candidate in run.candidates.get(query_id, ())]
 
 
 def _baselines(runs: Mapping[str, Run], prepared: Prepared) -> tuple[str, ...]:
