@@ -36,8 +36,8 @@ def main() -> None:
                 figure, delta = row.measures[HEADLINE], by_side.get(row.name)
                 against = "" if delta is None else f"  ours {_figure(delta, '+.3f')}"
                 print(f"  {row.name:48} {_figure(figure, '.3f')}{against}")
-            means = {row.name: row.measures[HEADLINE].mean for row in report.table}
-            best = max((f"{untuned}-{seed}" for untuned in _UNTUNED), key=lambda side: means[side])
+            quality = {row.name: row.measures[HEADLINE].mean for row in report.table}
+            best = max((f"{untuned}-{seed}" for untuned in _UNTUNED), key=quality.__getitem__)
             for label, side in [*((side.removesuffix(f"-{seed}"), side) for side in by_side), (_BEST, best)]:
                 differences.setdefault(label, []).append(_resampled(RESULTS / name, seed, report, side))
     print("\nmean of the differences over sets and seeds")

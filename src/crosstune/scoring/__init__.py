@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crosstune.scoring.base import BatchScorer, ScoredPairs, n_processors, processor_name
-from crosstune.scoring.cosine_scorer import CosineScorer, KnownQuestionScorer
+from crosstune.scoring.cosine_scorer import CosineScorer
 from crosstune.scoring.fusion import fit_weights, fuse, reading_order, rerank, standardised, with_rest, with_unread
 from crosstune.scoring.onnx_scorer import OnnxScorer
 from crosstune.scoring.openvino_scorer import OpenVinoScorer, computes_in_bf16
@@ -15,7 +15,6 @@ __all__ = [
     "RUNTIMES",
     "BatchScorer",
     "CosineScorer",
-    "KnownQuestionScorer",
     "OnnxScorer",
     "OpenVinoScorer",
     "Precision",

@@ -97,8 +97,6 @@ class KnownQuestionScorer:
         cache: Of scores, in a file.
     """
 
-    score_kind = ScoreKind.SIMILARITY
-
     def __init__(
         self,
         embed: Callable[[list[str]], NDArray[np.float32]],
@@ -107,7 +105,7 @@ class KnownQuestionScorer:
     ) -> None:
         self._embed, self._known, self._cache = embed, known, cache
 
-    def score_pairs(self, pairs: Sequence[tuple[str, str]], progress: Progress = silent) -> NDArray[np.float64]:
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
         """`KnownQuestions.scores` of each (query, passage) pair, in input order."""
         return self._scores(pairs) if self._cache is None else self._cache.score_pairs(pairs, self._scores)
 
