@@ -24,6 +24,8 @@ from crosstune.types import Calibration, Fusion, Part, Reading, ScoreKind
 MANIFEST = "crosstune.json"
 _FORMAT = 3
 BI_ENCODER = "bi-encoder"
+# What the settings of a model folder say of a cross-encoder that is the base as it came.
+UNTUNED = "the base, not tuned"
 # In a folder of its own: safetensors files beside the cross-encoder are its weights.
 _KNOWN_QUESTIONS = "known-questions/vectors.safetensors"
 
@@ -61,6 +63,11 @@ class ModelBundle:
     def has_cross_encoder(self) -> bool:
         """Whether the folder holds the cross-encoder: its weights, or an export for a machine without torch."""
         return any(self.path.glob("*.safetensors")) or bool(usable_artefacts(self.path))
+
+    @property
+    def is_untuned(self) -> bool:
+        """Whether the cross-encoder is the base as it came."""
+        return self.settings.get("cross_encoder") == UNTUNED
 
     @property
     def bi_encoder(self) -> Path | None:

@@ -32,7 +32,8 @@ def test_what_there_is_time_for(after_s, enough_s, needed_s, whole, second):
         stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
     )
     measured = SimpleNamespace(
-        plan=lambda budget_s: SimpleNamespace(judging_s=needed_s, worth_it=needed_s <= budget_s + 1e-9)
+        plan=lambda budget_s: SimpleNamespace(judging_s=needed_s, worth_it=needed_s <= budget_s + 1e-9),
+        reading=lambda budget_s: None,
     )
     tuner = SimpleNamespace(
         after_s=after_s,
@@ -41,13 +42,40 @@ def test_what_there_is_time_for(after_s, enough_s, needed_s, whole, second):
         questions_s=lambda budget_s: 0.1 * budget_s,
     )
     stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
-    assert stages._affordable(tuner, measured, notes) == (whole, second)
+    assert stages._affordable(tuner, measured, notes) == (whole, second, 0)
     assert said == notes
     assert len(said) == 2 - whole - second
     assert any("embedding 1,234 passages" in line for line in said) is not whole
     assert any("cross-encoder was left out" in line for line in said) is not second
     prepared.stopwatch.elapsed_s = 319.0  # a continued run decides nothing anew
-    assert stages._affordable(tuner, measured, []) == (whole, second)
+    assert stages._affordable(tuner, measured, []) == (whole, second, 0)
+
+
+@pytest.mark.parametrize(
+    ("least_s", "judging_s", "whole", "second"),
+    [
+        (100, 150, True, True),  # half of the 300 s may be read in; 0.85 of the others are 127.5
+        (128, 150, False, True),  # what is read costs both sides of the first stage their time
+        (128, 151, True, False),
+    ],
+)
+def test_a_reranker_that_there_is_no_time_to_tune_reads_as_it_came(least_s, judging_s, whole, second):
+    remembered, said = {}, []
+    folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
+    prepared = SimpleNamespace(
+        stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
+    )
+    measured = SimpleNamespace(
+        plan=lambda budget_s: SimpleNamespace(judging_s=999, worth_it=False),
+        reading=lambda budget_s: SimpleNamespace(judging_s=judging_s) if judging_s <= budget_s else None,
+    )
+    tuner = SimpleNamespace(after_s=0, whole=True, seconds=lambda n_epochs: least_s * n_epochs / 0.5)
+    stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
+    expected = (whole, second, judging_s if second else 0)
+    assert stages._affordable(tuner, measured, []) == expected
+    assert any("cross-encoder was left out" in line for line in said) is not second
+    prepared.stopwatch.elapsed_s = 319.0
+    assert stages._affordable(tuner, measured, []) == expected
 
 
 def test_where_the_index_must_stay_no_time_is_kept_for_both_sides():
@@ -60,7 +88,7 @@ def test_where_the_index_must_stay_no_time_is_kept_for_both_sides():
         plan=lambda budget_s: asked.append(budget_s) or SimpleNamespace(judging_s=1, worth_it=True)
     )
     stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320, keep_index=True), folder, None, notes.append)
-    assert stages._affordable(tuner, measured, notes) == (False, True)
+    assert stages._affordable(tuner, measured, notes) == (False, True, 0)
     assert notes == []  # it was asked for
     assert asked == [300, 288]
     # Of what it may take, 0.4 beside a cross-encoder and 0.85 alone, the tuner itself takes what questions need.

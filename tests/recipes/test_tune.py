@@ -2,9 +2,8 @@
 
 import csv
 import json
-import random
+import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,104 +11,16 @@ import pytest
 from crosstune.bi_encoder import CachedEmbedder, SentenceTransformerEmbedder
 from crosstune.checkpoints import resolve
 from crosstune.cli.main import main
-from crosstune.data import SplitSettings
-from crosstune.errors import BundleError, ConfigError, LeakageError
-from crosstune.recipes import choose, measure, prepare, questions, retriever
+from crosstune.errors import ConfigError, LeakageError
+from crosstune.recipes import choose, measure, questions
 from crosstune.recipes import tune as recipe
 from crosstune.recipes.evaluate import evaluate_model
 from crosstune.recipes.known import KNOWN_WEIGHT
-from crosstune.recipes.settings import TuneSettings
 from crosstune.recipes.use import predict_file, rank_file
 from crosstune.scoring import Reranker
-from crosstune.training import Throughput
 from crosstune.types import Part, Verdict
 
-WORDS = [
-    "reset",
-    "password",
-    "link",
-    "mail",
-    "invoice",
-    "month",
-    "billing",
-    "page",
-    "refund",
-    "card",
-    "thirty",
-    "days",
-    "export",
-    "report",
-    "table",
-    "menu",
-    "top",
-    "plan",
-    "basic",
-    "team",
-    "phone",
-    "guests",
-    "download",
-    "paid",
-    "lost",
-    "where",
-    "free",
-    "order",
-    "change",
-]
-
-
-def write_csv(path, n_rows=80):
-    """An answer repeats three words of its question among others; one row in ten is empty."""
-    choose = random.Random(3)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["Question", "Answer"])
-        for number in range(n_rows):
-            question = choose.sample(WORDS, 5)
-            rest = [word for word in WORDS if word not in question]
-            answer = " ".join(question[:3] + choose.sample(rest, 6)) + "."
-            writer.writerow([" ".join(question) + "?", "" if number % 10 == 9 else answer])
-    return path
-
-
-def _in_fp32(checkpoint, precision):
-    """An embedder that measures nothing."""
-    return SentenceTransformerEmbedder(checkpoint, precision="fp32")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def steady():
-    """A step size that moves a tiny model, and no timing: a measured plan would differ from run to run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "learning_rate", lambda model, base: 3e-3)
-        patch.setattr(retriever, "_learning_rate", lambda model: 3e-3)
-        patch.setattr(retriever, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
-        patch.setattr(prepare, "SentenceTransformerEmbedder", _in_fp32)
-        patch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1e5))
-        patch.setattr(measure, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
-        yield
-
-
-@pytest.fixture(scope="module")
-def settings(bert, bare_bert):
-    return TuneSettings(
-        base=str(bert),
-        embedder=str(bare_bert),
-        stages="both",
-        depth=10,
-        budget_s=60,
-        split=SplitSettings(dev=0.2, test=0.2),
-    )
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory, settings):
-    folder = tmp_path_factory.mktemp("tune")
-    said = []
-    with pytest.MonkeyPatch.context() as patch:
-        # Random layers learn little in a few steps and are rightly refused; this shows what would be saved.
-        patch.setattr("crosstune.recipes.choose.check_losses", lambda losses, chance: ())
-        result = recipe.tune(write_csv(folder / "qa.csv"), folder / "run", settings, say=said.append)
-    return SimpleNamespace(result=result, folder=folder / "run", file=folder / "qa.csv", said=said)
+pytestmark = pytest.mark.usefixtures("steady")
 
 
 @pytest.fixture(scope="module")
@@ -268,38 +179,6 @@ def test_a_stopped_run_continues_and_ends_like_one_that_was_not_stopped(done, se
     np.testing.assert_allclose(figures[0], figures[1], atol=1e-6)
 
 
-def _holds_the_base(model, bert):
-    """Whether a saved model's cross-encoder has the weights of the base, and says so."""
-    from safetensors.numpy import load_file
-
-    saved, base = (load_file(folder / "model.safetensors") for folder in (model, bert))
-    manifest = json.loads((model / "crosstune.json").read_text(encoding="utf-8"))
-    assert manifest["settings"]["cross_encoder"] == "the base, not tuned"
-    assert manifest["base_model"] == str(bert)
-    return saved.keys() == base.keys() and all(np.array_equal(saved[name], base[name]) for name in base)
-
-
-def test_a_model_that_learnt_nothing_is_named_judged_and_not_saved(done, settings, tmp_path, bert):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "learning_rate", lambda model, base: 1e-12)
-        result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
-    assert "loss-at-chance" in {finding["code"] for finding in result.report["health"]}
-    assert _holds_the_base(result.model, bert)
-    assert any("as it came" in note for note in result.report["notes"])
-    assert "cross_encoder" not in result.report["fusion"]["weights"]
-    assert any("not fit to ship" in note for note in result.report["notes"])
-
-
-def test_a_first_stage_is_shipped_without_a_cross_encoder_that_is_unfit(done, settings, tmp_path, bert):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "learning_rate", lambda model, base: 1e-12)
-        result = recipe.tune(done.file, tmp_path / "run", settings)
-    assert "loss-at-chance" in {finding["code"] for finding in result.report["health"]}
-    assert "cross_encoder" not in result.report["fusion"]["weights"]
-    assert _holds_the_base(result.model, bert)
-    assert (result.model / "bi-encoder" / "modules.json").is_file()
-
-
 def test_with_keep_index_questions_alone_are_tuned(done, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(questions, "best_share", lambda *args: (1.0, 1.0))  # dev may like nothing of so tiny a model
     result = recipe.tune(done.file, tmp_path / "run", replace(settings, keep_index=True))
@@ -327,144 +206,37 @@ def test_with_keep_index_questions_alone_are_tuned(done, settings, tmp_path, mon
     assert _read_run(tmp_path / "out" / "tuned-dense.trec") == expected
 
 
-def test_the_first_stage_alone(done, settings, tmp_path):
-    result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="retriever"))
-    names = [row["name"] for row in result.report["table"]]
-    assert not [name for name in names if "reranker" in name or name == "base"]
-    assert "tuned composite" in names
-    assert (result.model / "bi-encoder" / "modules.json").is_file()
-    assert not (result.model / "model.safetensors").exists()
-    documents = tmp_path / "docs.txt"
-    documents.write_text("a refund is paid\nthe menu on top\n")
-    ranked = rank_file(tmp_path / "run", "refund?", documents)
-    assert all(item.logit is None for item in ranked.items)
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text("Question,Answer\nrefund?,a refund is paid\n")
-    with pytest.raises(BundleError, match="no cross-encoder"):
-        predict_file(tmp_path / "run", pairs)
+@pytest.fixture
+def write_split_csv(write_csv):
+    def write(path, leak=False):
+        """60 rows that name their split; a leak repeats a test question, differently punctuated, in train."""
+        plain = write_csv(path.with_name("plain.csv"), n_rows=60).read_text(encoding="utf-8").splitlines()
+        rows = [line for line in plain[1:] if not line.endswith(",")]
+        lines = [
+            f"{line},{'test' if number % 4 == 0 else 'dev' if number % 4 == 1 else 'train'}"
+            for number, line in enumerate(rows)
+        ]
+        if leak:
+            question = rows[0].split(",")[0]
+            lines.append(f"{question.replace('?', ' now?')},another answer of other words entirely,train")
+        path.write_text("\n".join(["Question,Answer,Split", *lines]) + "\n", encoding="utf-8")
+        return path
+
+    return write
 
 
-def test_a_question_that_is_asked_again_gets_its_answers(done, settings, tmp_path, monkeypatch):
-    def asked_again(known, collection, queries, embedder, progress):
-        return lambda query_id, pids: np.array([1.5 * (pid in collection.relevant(query_id)) for pid in pids])
-
-    monkeypatch.setattr(retriever, "known_scores", asked_again)
-    report = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="retriever")).report
-    means = {row["name"]: row["measures"]["nDCG@10"]["mean"] for row in report["table"]}
-    for name in ("", next(f" on {name}" for name in ("tuned dense", "tuned hybrid") if f"ceiling on {name}" in means)):
-        assert means[f"tuned without known questions{name}"] < means[f"tuned composite{name}"]
-        assert means[f"tuned composite{name}"] == means[f"ceiling{name}"]  # small weights leave the evidence on top
-    assert "+ known questions over" in report["shipped"]
-    told = next(note for note in report["notes"] if "counts as that one asked again" in note)
-    found = round(14 * next(row for row in report["table"] if row["name"] == "shipped")["measures"]["R@10"]["mean"])
-    assert f"and {found} of 14 test questions" in told
-    assert (tmp_path / "run" / "model" / "known-questions" / "vectors.safetensors").is_file()
-
-
-def test_the_reranker_alone(done, settings, tmp_path):
-    result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
-    names = [row["name"] for row in result.report["table"]]
-    assert not [name for name in names if name in ("tuned dense", "tuned hybrid") or " on " in name]
-    assert "tuned reranker" in names
-
-
-def test_the_first_stage_is_left_alone_where_the_embedder_cannot_read(done, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: False)
-    said = []
-    result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="auto"), say=said.append)
-    assert any("so the first stage was not tuned" in line for line in said)
-    assert "tuned dense" not in [row["name"] for row in result.report["table"]]
-
-
-def write_shared_answers(folder, n=36):
-    """A BEIR folder: every answer has a train question and a test question, as in an FAQ with paraphrases."""
-    choose = random.Random(5)
-    (folder / "qrels").mkdir(parents=True)
-    corpus, queries, judged = [], [], {"train": [], "test": []}
-    for number in range(n):
-        words = choose.sample(WORDS, 8)
-        corpus.append({"_id": f"a{number}", "title": "", "text": " ".join(words) + "."})
-        for split, asked in (("train", words[:4]), ("test", words[4:])):
-            queries.append({"_id": f"{split}{number}", "text": " ".join(asked) + "?"})
-            judged[split].append(f"{split}{number}\ta{number}\t1")
-    for name, rows in (("corpus", corpus), ("queries", queries)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for split, lines in judged.items():
-        (folder / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
-    return folder
-
-
-def test_where_no_answer_may_be_a_negative_questions_are_contrasted(settings, tmp_path, monkeypatch):
-    data = write_shared_answers(tmp_path / "data")
-    monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)
-    result = recipe.tune(data, tmp_path / "run", replace(settings, stages="auto"))
-    assert any("tell an answer from the other questions" in note for note in result.report["notes"])
-    assert any("cross-encoder was left out: all passages answer" in note for note in result.report["notes"])
-    names = [row["name"] for row in result.report["table"]]
-    assert "tuned dense" in names
-    assert "tuned reranker" not in names
-    with pytest.raises(ConfigError, match="no question has both an answer and a negative"):
-        recipe.tune(data, tmp_path / "both", settings)
-
-
-def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, settings, tmp_path, bert, monkeypatch):
-    # 28 questions with 10 to 14 candidates of about 12 tokens at 1 token a second: over an hour.
-    monkeypatch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1.0))
-    monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)
-    budgets, tune_first_stage = [], recipe.FirstStageTuner.tune
-
-    def heard(self, budget_s, *rest):
-        budgets.append(budget_s)
-        return tune_first_stage(self, budget_s, *rest)
-
-    monkeypatch.setattr(recipe.FirstStageTuner, "tune", heard)
-    result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="auto"))
-    assert any("The cross-encoder was left out" in note for note in result.report["notes"])
-    # The first stage has the time of both: 0.85 of the 40 s that are left of 60, less what reading the file took.
-    assert 24 < budgets[0] < 34
-    assert "tuned reranker" not in [row["name"] for row in result.report["table"]]
-    assert _holds_the_base(result.model, bert)
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text("Question,Answer\nrefund?,a refund is paid\n")
-    assert len(predict_file(tmp_path / "run", pairs).predictions) == 1
-
-
-def test_weights_that_turn_nan_end_in_a_verdict(done, settings, tmp_path, bert):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "learning_rate", lambda model, base: 1e30)
-        result = recipe.tune(done.file, tmp_path / "run", replace(settings, stages="reranker"))
-    assert {"nan-loss", "nan-scores"} & {finding["code"] for finding in result.report["health"]}
-    assert _holds_the_base(result.model, bert)
-    assert "cross_encoder" not in result.report["fusion"]["weights"]
-
-
-def write_split_csv(path, leak=False):
-    """60 rows that name their split; a leak repeats a test question, differently punctuated, in train."""
-    plain = write_csv(path.with_name("plain.csv"), n_rows=60).read_text(encoding="utf-8").splitlines()
-    rows = [line for line in plain[1:] if not line.endswith(",")]
-    lines = [
-        f"{line},{'test' if number % 4 == 0 else 'dev' if number % 4 == 1 else 'train'}"
-        for number, line in enumerate(rows)
-    ]
-    if leak:
-        question = rows[0].split(",")[0]
-        lines.append(f"{question.replace('?', ' now?')},another answer of other words entirely,train")
-    path.write_text("\n".join(["Question,Answer,Split", *lines]) + "\n", encoding="utf-8")
-    return path
-
-
-def test_splits_of_the_user_are_taken_as_they_are(settings, tmp_path):
+def test_splits_of_the_user_are_taken_as_they_are(settings, tmp_path, write_split_csv):
     result = recipe.tune(write_split_csv(tmp_path / "qa.csv"), tmp_path / "run", settings)
     # 54 usable rows: numbers 0, 4, ... 52 are test (14), 1, 5, ... 53 dev (14), the other 26 train.
     assert result.report["split"] == {"train": 26, "dev": 14, "test": 14, "seed": None}
 
 
-def test_a_leak_between_the_users_splits_stops_the_run(settings, tmp_path):
+def test_a_leak_between_the_users_splits_stops_the_run(settings, tmp_path, write_split_csv):
     with pytest.raises(LeakageError, match="--drop-leaks"):
         recipe.tune(write_split_csv(tmp_path / "qa.csv", leak=True), tmp_path / "run", settings)
 
 
-def test_dropping_leaks_says_so_and_goes_on(settings, tmp_path):
+def test_dropping_leaks_says_so_and_goes_on(settings, tmp_path, write_split_csv):
     said = []
     forgiving = replace(settings, drop_leaks=True)
     result = recipe.tune(write_split_csv(tmp_path / "qa.csv", leak=True), tmp_path / "run", forgiving, say=said.append)
@@ -491,10 +263,10 @@ def test_predict_and_rank_use_the_stored_scale(done, tmp_path):
         assert logit == pytest.approx(predicted.predictions[1].logit, abs=1e-5)
 
 
-def test_evaluate_on_a_beir_folder(done, bare_bert, tmp_path):
+def test_evaluate_on_a_beir_folder(done, bare_bert, tmp_path, words):
     folder = tmp_path / "beir"
     (folder / "qrels").mkdir(parents=True)
-    texts = [f"{word} {other}" for word, other in zip(WORDS[:12], WORDS[12:24], strict=True)]
+    texts = [f"{word} {other}" for word, other in zip(words[:12], words[12:24], strict=True)]
     corpus = [json.dumps({"_id": f"d{i}", "title": "", "text": text}) for i, text in enumerate(texts)]
     (folder / "corpus.jsonl").write_text("\n".join(corpus))
     queries = [json.dumps({"_id": f"x{i}", "text": text.split()[0]}) for i, text in enumerate(texts)]
@@ -508,6 +280,16 @@ def test_evaluate_on_a_beir_folder(done, bare_bert, tmp_path):
     assert rows["bm25"]["nDCG@10"].mean == 1.0
     assert rows["ceiling"]["nDCG@10"].mean == 1.0
     assert (tmp_path / "o" / "tuned-reranker.trec").is_file()
+    assert "base" not in rows
+    model = shutil.copytree(done.folder / "model", tmp_path / "model")
+    manifest = json.loads((model / "crosstune.json").read_text())
+    manifest["settings"]["cross_encoder"] = "the base, not tuned"
+    (model / "crosstune.json").write_text(json.dumps(manifest))
+    found = evaluate_model(model, folder, **options, first_stage="bm25")
+    figures = {row.name: row.measures for row in found.table}
+    assert figures["base"] == rows["tuned reranker"]
+    assert "tuned reranker" not in figures
+    assert ("bm25", "base") in {(c.baseline, c.candidate) for c in found.comparisons}
     with pytest.raises(ConfigError, match="no first stage is named 'elastic'"):
         evaluate_model(done.folder, folder, **options, first_stage="elastic")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstune.training import Plan, Speed, Workload, plan, plan_first_stage
+from crosstune.training import Plan, Speed, Workload, plan, plan_first_stage, plan_reading
 from crosstune.training.plan import mean_pair_tokens
 
 # Question 7 tokens, passage 90, 3 special: every pair has 100. Speeds are divided by the caution 0.85: the
@@ -77,6 +77,24 @@ class TestByHand:
         work = replace(WORK, n_models=2, n_runs=2)
         assert planned(10_000, work).judging_s == pytest.approx(121)
         assert work.n_judged(20) == pytest.approx(7050)
+
+    def test_reading_without_training(self):
+        # (50 + 100) x 40 x 0.01 = 60 s; the 20 best, and 0.4 of the first stage's own on test: 20 x (50 + 140) x 0.01.
+        work = replace(WORK, n_models=2)
+        reads = {b: plan_reading(work, SPEED, b) for b in (60.1, 59.9, 38.1, 37.9, 19.1, 18.9, 9.6, 9.4)}
+        found = {b: None if read is None else (read.reads, read.judging_s) for b, read in reads.items()}
+        expected = (40, 60), (20, 38), (20, 38), (10, 19), (10, 19), (5, 9.5), (5, 9.5)
+        assert list(found.values())[:-1] == [(n, pytest.approx(s)) for n, s in expected]
+        assert found[9.4] is None
+        assert (reads[60.1].n_steps, reads[60.1].n_epochs, reads[60.1].training_s) == (0, 0, 0)
+        assert reads[60.1].max_length == 128
+        assert reads[60.1].sentence().startswith("no training of the cross-encoder; about 60 s of judging, 40 passages")
+
+    def test_reading_over_two_first_stages(self):
+        # 0.15 more candidates for the second, and the base alone over the untuned one only.
+        work = replace(WORK, n_models=2, n_runs=2)
+        assert plan_reading(work, SPEED, 60).judging_s == pytest.approx((50 * 1.15 + 100 * 1.55) * 20 * 0.01)
+        assert plan_reading(work, SPEED, 10_000).judging_s == pytest.approx(150 * 1.35 * 40 * 0.01)
 
     def test_no_more_is_read_than_there_is(self):
         assert planned(10_000, replace(WORK, depth=12)).reads == 12

@@ -46,14 +46,14 @@ _LEAST_PARITY = 0.99
 
 @dataclass(frozen=True, slots=True)
 class TunedReranker:
-    """A cross-encoder as a recipe hands it over to be judged.
+    """A cross-encoder as a recipe hands it over to be judged: tuned, or as it came where there was no time for that.
 
     Attributes:
         model, tokenizer: transformers objects, float32.
         base: What it was tuned from.
         max_length: Most tokens of a pair.
         precision: To score with on this machine.
-        training: How training went.
+        training: How training went; None for a reranker as it came.
         chance_loss: The loss of a model that has learnt nothing.
         reads: Candidates of each question that there is time to read.
     """
@@ -63,7 +63,7 @@ class TunedReranker:
     base: Checkpoint
     max_length: int
     precision: Precision
-    training: TrainingResult
+    training: TrainingResult | None
     chance_loss: float
     reads: int
 
@@ -131,7 +131,7 @@ class Choice:
     def sentence(self) -> str:
         """What was chosen, for the user."""
         unfit = next((finding for finding in self.health if finding.fatal), None)
-        said = "" if unfit is None else f"The tuned cross-encoder is not fit to ship: {unfit.message} "
+        said = "" if unfit is None else f"The cross-encoder is not fit to ship: {unfit.message} "
         return f"{said}On dev the best ranking is {pipeline_sentence(self.fusion)}."
 
 
@@ -270,7 +270,9 @@ def _labels(run: Run, qrels: Qrels, query_ids: Iterable[str]) -> dict[str, list[
 
 def _health(tuned: TunedReranker, logits: Logits, cut: float) -> tuple[HealthFinding, ...]:
     health = check_scores({query_id: scores.tolist() for query_id, scores in logits.items()})
-    health += check_losses(tuned.training.losses, tuned.chance_loss) + check_truncation(cut)
+    if tuned.training is not None:
+        health += check_losses(tuned.training.losses, tuned.chance_loss)
+    health += check_truncation(cut)
     if tuned.base.kind is CheckpointKind.ENCODER:
         health += (fresh_head(tuned.base.name),)
     return health

@@ -71,7 +71,7 @@ def evaluate_model(
     runs["ceiling"] = ceiling(runs[chosen], collection.qrels, "ceiling")
     if out is not None:
         write_runs(runs, out)
-    comparisons = [(chosen, name) for name in runs if name in ("tuned reranker", "shipped")]
+    comparisons = [(chosen, name) for name in runs if name in ("base", "tuned reranker", "shipped")]
     return evaluate(list(runs.values()), collection.qrels, query_ids, {q: q for q in query_ids}, comparisons, depth)
 
 
@@ -123,7 +123,8 @@ def _reranked(
         top = candidates if reading is None else top_of(candidates, query_ids, reading.n)
         read = to_read(candidates, of_parts, reading)
         logits, _ = score_runs(reranker.scorer, collection, [top, read], query_ids, progress)
-        rows["tuned reranker"] = shipped = with_rest(rerank(top, logits[0], "tuned reranker"), candidates)
+        name = "base" if reranker.bundle.is_untuned else "tuned reranker"
+        rows[name] = shipped = with_rest(rerank(top, logits[0], name), candidates)
         of_parts = with_logits(candidates, of_parts, read, logits[1])
     if fusion is not None and not (foreign and reranker.bundle.has_cross_encoder):
         fused = join(candidates, of_parts, fusion.weights)

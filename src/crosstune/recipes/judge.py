@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crosstune.bundle import ModelBundle, save_bundle
+from crosstune.bundle import UNTUNED, ModelBundle, save_bundle
 from crosstune.checkpoints import CheckpointKind, load_reranker
 from crosstune.evaluation import (
     HEADLINE,
@@ -131,37 +131,50 @@ class _Opening:
         weights = self.choice.fusions[run.name].weights
         others: dict[Part, float] = {part: weight for part, weight in weights.items() if part is not _KNOWN}
         composite, without = (rerank(run, join(run, parts, of), "", ScoreKind.FUSED) for of in (weights, others))
-        rows = {} if alone is None else {f"tuned reranker{where}": alone}
+        reranker = self.tuned.reranker
+        by_itself = "base" if reranker is not None and reranker.training is None else f"tuned reranker{where}"
+        rows = {} if alone is None else {by_itself: alone}
         if any(_order(composite, query_id) != _order(without, query_id) for query_id in parts):
             rows[f"tuned without known questions{where}"] = without
         rows[f"tuned composite{where}"] = composite
         return {name: replace(row, name=name) for name, row in rows.items()}
 
     def _read(self, candidates: Sequence[Run]) -> list[tuple[Run | None, PartsOfQueries]]:
-        """For each first stage's candidates: the cross-encoder's own ranking, if it gives one, and scores to join."""
+        """For each first stage's candidates: the cross-encoder's own ranking, if it gives one, and scores to join.
+
+        One that was not tuned ranks alone over the untuned first stage, as the base.
+        """
         test = self.prepared.splits.test
         of_parts = [self.parts(run, test) for run in candidates]
         if self.scorer is None or self.tuned.reranker is None:
             return [(None, found) for found in of_parts]
-        tops = [top_of(run, test, self.tuned.reranker.reads) for run in candidates]
+        ranked = candidates if self.tuned.reranker.training is not None else candidates[:1]
+        tops = [top_of(run, test, self.tuned.reranker.reads) for run in ranked]
         fusions = [self.choice.fusions[run.name] for run in candidates]
+        uses = [Part.CROSS_ENCODER in fusion.weights for fusion in fusions]
         read = [
-            to_read(run, found, fusion.reading) if Part.CROSS_ENCODER in fusion.weights else top
-            for run, found, fusion, top in zip(candidates, of_parts, fusions, tops, strict=True)
+            to_read(run, found, fusion.reading)
+            for run, found, fusion, used in zip(candidates, of_parts, fusions, uses, strict=True)
+            if used
         ]
         logits, _ = score_runs(self.scorer, self.prepared.collection, [*tops, *read], test, self.progress)
         if not all(np.isfinite(scores).all() for of_run in logits for scores in of_run.values()):
             return [(None, found) for found in of_parts]
-        alone, joined = logits[: len(tops)], logits[len(tops) :]
-        return [
-            (with_rest(rerank(top, alone[i], "alone"), run), with_logits(run, of_parts[i], read[i], joined[i]))
-            for i, (run, top) in enumerate(zip(candidates, tops, strict=True))
+        alone: list[Run | None] = [
+            with_rest(rerank(top, scores, "alone"), run)
+            for run, top, scores in zip(ranked, tops, logits[: len(tops)], strict=True)
         ]
+        joined = iter(zip(read, logits[len(tops) :], strict=True))
+        with_its = [
+            with_logits(run, found, *next(joined)) if used else found
+            for run, found, used in zip(candidates, of_parts, uses, strict=True)
+        ]
+        return list(zip(alone + [None] * (len(candidates) - len(tops)), with_its, strict=True))
 
     def _base_row(self, run: Run) -> dict[str, Run]:
-        """The untuned base on the untuned candidates, when the base is a reranker."""
+        """The untuned base on the untuned candidates, when the base is a reranker; of one that was tuned."""
         reranker, test = self.tuned.reranker, self.prepared.splits.test
-        if reranker is None or reranker.base.kind is not CheckpointKind.RERANKER:
+        if reranker is None or reranker.training is None or reranker.base.kind is not CheckpointKind.RERANKER:
             return {}
         model, tokenizer = load_reranker(reranker.base, dropout=0.0)
         scorer = TorchScorer(model.to(best_device()), tokenizer, reranker.max_length, self.choice.precision)
@@ -233,7 +246,7 @@ def _shipping_notes(tuned: Tuned, choice: Choice, prepared: Prepared, judged: _J
         f"{judged.baselines[0]}.",
     ]
     if not choice.healthy:
-        notes.insert(0, "The tuned cross-encoder is not fit to ship and was not saved.")
+        notes.insert(0, "The cross-encoder is not fit to ship and was not saved.")
     if tuned.spare is not None and not (tuned.reranker is not None and choice.healthy):
         notes.append(
             f"model/ holds the base cross-encoder {tuned.spare.name!r} as it came, for use on its own; it has no part "
@@ -340,7 +353,7 @@ def _save_models(report: TuneReport, tuned: Tuned, choice: Choice, prepared: Pre
         precision=choice.precision,
         calibration=choice.calibration if spare is None else spare.calibration,
         fusion=choice.fusion,
-        settings={**tuned.settings, "cross_encoder": _origin(reranker is not None, spare is not None)},
+        settings={**tuned.settings, "cross_encoder": _origin(reranker, spare is not None)},
         versions=report.versions,
     )
     save_bundle(
@@ -351,6 +364,8 @@ def _save_models(report: TuneReport, tuned: Tuned, choice: Choice, prepared: Pre
     )
 
 
-def _origin(tuned: bool, spare: bool) -> str:
+def _origin(reranker: TunedReranker | None, spare: bool) -> str:
     """What the cross-encoder in the model folder is, for its manifest."""
-    return "tuned" if tuned else "the base, not tuned" if spare else "none"
+    if reranker is not None and reranker.training is not None:
+        return "tuned"
+    return UNTUNED if spare or reranker is not None else "none"

@@ -14,7 +14,7 @@ from crosstune.recipes.prepare import Prepared
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring
-from crosstune.training import Plan, Speed, Workload, measure_training, plan
+from crosstune.training import Plan, Speed, Workload, measure_training, plan, plan_reading
 from crosstune.types import Collection
 
 # Longest pairs considered: beyond them a CPU has no time, and few answers have their point there.
@@ -56,6 +56,13 @@ class Measured:
             batch_groups=BATCH_GROUPS,
             longest=self.longest,
         )
+
+    def reading(self, budget_s: float) -> Plan | None:
+        """What so many seconds for judging buy a reranker that is not trained; None when too little, or there is none.
+
+        A bare encoder has nothing to say before it is trained.
+        """
+        return plan_reading(self.work, self.speed, budget_s, longest=self.longest) if self.work.n_models > 1 else None
 
 
 def measure(

@@ -39,8 +39,11 @@ from crosstune.types import Collection, Run, TrainingGroup
 # it has its share, and more where that is too little for a few epochs.
 _FIRST_STAGE_SHARE, _WHOLE_SHARE = 0.4, 0.85
 _ENOUGH_EPOCHS = 2.0
+# A reranker that there is no time to tune may still read what it came to read, for no more than this.
+_READING_SHARE = 0.5
 # Both sides of the first stage are tuned where they see half of the train pairs and can be embedded anew for judging.
 _LEAST_EPOCHS = 0.5
+_NO_NEGATIVES = "all passages answer dev or test questions, so that none may be a negative."
 
 
 def tune(
@@ -107,13 +110,14 @@ class _Stages:
         settings, notes = self._settings, list[str]()
         tuner = self._tuner(notes)
         reader = None if settings.stages == "retriever" else self._reader(n_runs=1 if tuner is None else 2)
-        whole = tuner is not None and tuner.whole
+        whole, kept_s = tuner is not None and tuner.whole, 0.0
         if settings.stages == "auto" and tuner is not None and reader is not None:
-            whole, second = self._affordable(tuner, reader.measured, notes)
+            whole, second, kept_s = self._affordable(tuner, reader.measured, notes)
             reader = reader if second else None
         first_stage = None
         if tuner is not None:
-            budget_s = self._first_stage_s(self._left_s(), tuner, whole, alone=reader is None)
+            alone = reader is None or kept_s > 0
+            budget_s = self._first_stage_s(self._left_s() - kept_s, tuner, whole, alone)
             first_stage = tuner.tune(budget_s, whole, self._progress, self._say)
         reranker, chosen = (None, {}) if reader is None else self._reranker(reader, first_stage, notes)
         resolved = settings.to_json() | {"recipe": "default"} | chosen
@@ -153,11 +157,12 @@ class _Stages:
         share = _WHOLE_SHARE if alone else max(_FIRST_STAGE_SHARE, tuner.seconds(_ENOUGH_EPOCHS) / max(1.0, rest_s))
         return min(share, _WHOLE_SHARE) * rest_s
 
-    def _affordable(self, tuner: FirstStageTuner, measured: Measured, notes: list[str]) -> tuple[bool, bool]:
-        """Whether there is time for both sides of the first stage, and for the cross-encoder.
+    def _affordable(self, tuner: FirstStageTuner, measured: Measured, notes: list[str]) -> tuple[bool, bool, float]:
+        """Whether there is time for both sides of the first stage, and for the cross-encoder; what its reading takes.
 
         Asked before anything is tuned, so that one alone gets the time of both. How questions are embedded is tuned in
-        any case: that takes little.
+        any case: that takes little. A cross-encoder that there is no time to tune reads as it came: the third value is
+        the seconds to keep for that, and 0 where it is tuned or left out.
         """
         decided = self._folder.recall("affordable")  # a continued run decides nothing anew
         if decided is None:
@@ -168,8 +173,12 @@ class _Stages:
             taken_s = first_s + tuner.after_s if whole else tuner.questions_s(first_s)
             others_s = max(0.0, left_s - taken_s)
             judging_s = measured.plan(left_s).judging_s
-            second = measured.plan(others_s).worth_it
-            decided = {"whole": whole, "second": second, "left_s": left_s, "least_s": least_s, "judging_s": judging_s}
+            tuned = measured.plan(others_s).worth_it
+            reading = None if tuned else measured.reading(_READING_SHARE * left_s)
+            kept_s = 0.0 if reading is None else reading.judging_s
+            whole = whole and least_s <= _WHOLE_SHARE * (left_s - kept_s)
+            decided = {"whole": whole, "second": tuned or reading is not None, "kept_s": kept_s}
+            decided |= {"left_s": left_s, "least_s": least_s, "judging_s": judging_s}
             self._folder.remember(affordable=decided)
         if tuner.whole and not decided["whole"]:
             self._explain(
@@ -180,29 +189,20 @@ class _Stages:
                 notes,
             )
         if not decided["second"]:
-            self._leave_out(decided["judging_s"], notes)
-        return decided["whole"], decided["second"]
-
-    def _leave_out(self, judging_s: float, notes: list[str]) -> None:
-        self._explain(
-            "The cross-encoder was left out: there is no time to tune it on half of the train questions beside the "
-            f"{judging_s:.0f} s for reading dev and test candidates. Give more time (--budget), or --stages both to "
-            "tune it anyway.",
-            notes,
-        )
+            self._explain(f"The cross-encoder was left out: {_no_time(decided['judging_s'])}", notes)
+        return decided["whole"], decided["second"], decided["kept_s"]
 
     def _reranker(
         self, reader: _Reader, first_stage: TunedFirstStage | None, notes: list[str]
     ) -> tuple[TunedReranker | None, dict[str, Any]]:
         """The tuned reranker, and what was chosen for it."""
         prepared, settings, folder, measured = self._prepared, self._settings, self._folder, reader.measured
+        beside = settings.stages == "auto" and first_stage is not None
         remembered = folder.recall("plan")
         chosen = measured.plan(self._left_s()) if remembered is None else Plan(**remembered)
         folder.remember(plan=asdict(chosen))
-        beside = settings.stages == "auto" and first_stage is not None
         if beside and not chosen.worth_it:
-            self._leave_out(chosen.judging_s, notes)
-            return None, {}
+            return self._as_it_came(reader, _no_time(chosen.judging_s), notes)
         self._say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
         if not chosen.fits:
             self._say("The budget is short for this data and machine: more time (--budget) would train better.")
@@ -210,13 +210,37 @@ class _Stages:
             run = prepared.mining_run if first_stage is None else first_stage.mining_run
             mined = _mine(prepared, run, chosen, settings, folder, self._progress)
         if beside and not mined.groups:
-            self._explain(
-                "The cross-encoder was left out: all passages answer dev or test questions, so none may be a negative.",
-                notes,
-            )
-            return None, {}
+            return self._as_it_came(reader, _NO_NEGATIVES, notes)
         reranker, training = self._train(reader, chosen, mined, first_stage, notes)
         return reranker, {"plan": asdict(chosen), "training": asdict(training)}
+
+    def _as_it_came(self, reader: _Reader, why: str, notes: list[str]) -> tuple[TunedReranker | None, dict[str, Any]]:
+        """The base, to be read with as it is, if there is time for that; why it is not tuned is a sentence's end."""
+        chosen = self._folder.recall("reading")
+        if chosen is None:
+            found = reader.measured.reading(self._left_s())
+            chosen = {} if found is None else asdict(found)
+            self._folder.remember(reading=chosen)
+        if not chosen:
+            self._explain(f"The cross-encoder was left out: {why}", notes)
+            return None, {}
+        plan = Plan(**chosen)
+        self._explain(
+            f"The cross-encoder was not tuned: {why} The base {self._base.name!r} reads {plan.reads} candidates "
+            "of each question as it came, and dev decides how much that counts.",
+            notes,
+        )
+        reranker = TunedReranker(
+            model=reader.model,
+            tokenizer=reader.tokenizer,
+            base=self._base,
+            max_length=plan.max_length,
+            precision=reader.measured.scoring_precision,
+            training=None,
+            chance_loss=0.0,
+            reads=plan.reads,
+        )
+        return reranker, {"plan": chosen}
 
     def _explain(self, sentence: str, notes: list[str]) -> None:
         self._say(sentence)
@@ -362,6 +386,13 @@ def _pos_weight(settings: TuneSettings, chosen: Plan) -> float | None:
     if settings.loss != "bce" or settings.pos_weight is not None:
         return settings.pos_weight
     return float(chosen.n_negatives)
+
+
+def _no_time(judging_s: float) -> str:
+    return (
+        f"there is no time to tune it on half of the train questions beside the {judging_s:.0f} s for reading dev and "
+        "test candidates. Give more time (--budget), or --stages both to tune it anyway."
+    )
 
 
 def _training_sentence(result: TrainingResult) -> str:

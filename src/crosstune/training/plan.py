@@ -13,6 +13,7 @@ LENGTHS = (64, 96, 128, 192, 256, 384, 512)
 # Candidates that a cross-encoder reads of each question where there is no time for all: the order of the first ten is
 # what is looked at, and the parts that cost little have brought the answer there or near.
 _READS = (20, 10)
+_FEWEST_READ = 5
 # Candidates that a second first stage adds to those of the first: of all, and of the few best of each; and those that
 # a first stage puts in front and the other parts do not.
 _OTHERS, _OTHER_BEST, _OTHER_TOP = 0.35, 0.15, 0.4
@@ -50,15 +51,18 @@ class Workload:
     n_models: int
     n_runs: int = 1
 
-    def n_judged(self, reads: int) -> float:
-        """Pairs of dev and test that are read where so many of each question's candidates are."""
+    def n_judged(self, reads: int, tuned: bool = True) -> float:
+        """Pairs of dev and test that are read where so many of each question's candidates are.
+
+        A reranker that is not tuned is judged alone over one first stage, and there is no other to compare it with.
+        """
         beside = self.n_runs - 1
         if reads >= self.depth:
-            tuned = (self.n_dev + self.n_test) * (1 + _OTHERS * beside)
+            read = (self.n_dev + self.n_test) * (1 + _OTHERS * beside)
         else:
-            picked = 1 + _OTHER_BEST * beside
-            tuned = self.n_dev * picked + self.n_test * (picked + _OTHER_TOP * self.n_runs)
-        return reads * (tuned + (self.n_models - 1) * self.n_test)
+            picked, alone = 1 + _OTHER_BEST * beside, _OTHER_TOP * (self.n_runs if tuned else 1)
+            read = self.n_dev * picked + self.n_test * (picked + alone)
+        return reads * (read + (self.n_models - 1) * self.n_test * tuned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Plan:
         judging_s: Expected seconds of scoring dev and test afterwards.
         fits: Whether all of it fits the budget.
         worth_it: Whether judging fits, and enough training that the model differs from its base.
+
+    Without a step the reranker is not trained, and reads as it came.
     """
 
     max_length: int
@@ -103,6 +109,11 @@ class Plan:
 
     def sentence(self) -> str:
         """What was chosen, in one line."""
+        if not self.n_steps:
+            return (
+                f"no training of the cross-encoder; about {_minutes(self.judging_s)} of judging, {self.reads} passages "
+                "a question"
+            )
         return (
             f"{self.n_epochs:.1f} epochs ({self.n_steps} steps), {self.n_negatives} negatives a question, "
             f"{self.max_length} tokens a pair; about {_minutes(self.training_s)} of training and "
@@ -146,6 +157,40 @@ def plan(
         _for_way(work, speed, budget_s, max_epochs, batch_groups, *way, n) for way, n in itertools.product(ways, reads)
     ]
     return next((p for p in plans if p.fits), max(plans, key=_when_nothing_fits))
+
+
+def plan_reading(work: Workload, speed: Speed, budget_s: float, *, longest: int = 256) -> Plan | None:
+    """Fit the judging of a reranker that is not trained into the time left.
+
+    Args:
+        work: Counts and lengths.
+        speed: Of this machine.
+        budget_s: Seconds left for judging.
+        longest: Most tokens of a pair to consider.
+
+    Returns:
+        As many candidates read as there is time for; None where there is none for the fewest.
+    """
+    max_length = _full_length(work, longest)
+    pair_s = mean_pair_tokens(work, max_length) / (speed.scoring_tokens_per_s * _CAUTION)
+    for reads in (work.depth, *(n for n in (*_READS, _FEWEST_READ) if n < work.depth)):
+        judging_s = work.n_judged(reads, tuned=False) * pair_s
+        if judging_s <= budget_s:
+            return Plan(
+                max_length=max_length,
+                n_negatives=0,
+                n_epochs=0.0,
+                n_steps=0,
+                n_evaluations=0,
+                dev_depth=0,
+                n_dev=0,
+                reads=reads,
+                training_s=0.0,
+                judging_s=judging_s,
+                fits=True,
+                worth_it=True,
+            )
+    return None
 
 
 def _when_nothing_fits(found: Plan) -> tuple[bool, float, float]:
