@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from crosstune.recipes import choose
 from crosstune.types import Candidate, Run, ScoreKind
@@ -30,3 +31,21 @@ def test_bf16_that_orders_dev_candidates_differently_is_not_used(monkeypatch):
     assert choose.scorer_for(tuned, prepared).precision == "fp32"
     bad = "none"
     assert choose.scorer_for(tuned, prepared).precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("scores", "keeps_index", "best"),
+    [
+        ((0.5, 0.6, 0.7), False, "tuned dense"),
+        ((0.5, 0.7, 0.6), True, "dense reranked"),
+        ((0.5, 0.6, 0.6), False, "dense reranked"),  # the index need not be embedded anew
+        ((0.5, 0.6, 0.6), True, "tuned dense"),  # the index stays, and a question is embedded once
+        ((0.6, 0.6, 0.6), False, "dense"),
+        ((0.6, 0.6, 0.6), True, "dense"),
+    ],
+)
+def test_of_equals_the_simplest_is_shipped(scores, keeps_index, best):
+    names = ("dense", "dense reranked", "tuned dense")
+    found = choose._best([(score, name) for score, name in zip(scores, names, strict=True)], keeps_index)
+    assert found == (max(scores), best)
+    assert choose._best([(0.5, "dense"), (0.5, "dense reranked")], keeps_index) == (0.5, "dense")

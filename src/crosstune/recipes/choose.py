@@ -215,8 +215,7 @@ def choose_on_dev(
 ) -> Choice:
     """Score dev once and choose everything on it.
 
-    Of the pipelines the one that ranks dev best is shipped; of equals the one that changes least: the first stage as it
-    is, its candidates reranked, those of the tuned first stage reranked.
+    Of the pipelines the one that ranks dev best is shipped, of equals the simplest.
     """
     dev, qrels = prepared.splits.dev, prepared.collection.qrels
     runs = [select(run, dev) for run in tuned.candidates(prepared)]
@@ -243,9 +242,23 @@ def choose_on_dev(
         fusions[run.name] = fusion
         dev_scores[run.name] = headline_mean(rerank(run, fused, "dev"), qrels, dev)
         scores.append((dev_scores[run.name], fusion))
-    dev_scores["shipped"], best = max(scores, key=lambda scored: scored[0])  # the first of equals
+    keeps_index = tuned.first_stage is not None and tuned.first_stage.keeps_index
+    dev_scores["shipped"], best = _best(scores, keeps_index)
     precision = "fp32" if scorer is None else scorer.precision
     return Choice(precision, fusions, best, calibration, health, dev_scores)
+
+
+def _best(scores: Sequence[tuple[float, Fusion]], keeps_index: bool) -> tuple[float, Fusion]:
+    """The pipeline that ranks dev best.
+
+    Args:
+        scores: Of the first stage as it is, of its candidates reranked, of those of the tuned first stage reranked: of
+            equals the first.
+        keeps_index: Whether the tuned first stage searches the same index. Then its candidates are as simple to have,
+            and simpler: a question is embedded once, for search and reranking alike.
+    """
+    as_it_is, *reranked = scores
+    return max([as_it_is, *(reversed(reranked) if keeps_index else reranked)], key=lambda scored: scored[0])
 
 
 def _reading(run: Run, parts: PartsOfQueries, qrels: Qrels, n: int) -> Reading | None:
