@@ -54,9 +54,9 @@ def test_what_there_is_time_for(after_s, enough_s, needed_s, whole, second):
 @pytest.mark.parametrize(
     ("least_s", "judging_s", "whole", "second"),
     [
-        (100, 150, True, True),  # half of the 300 s may be read in; 0.85 of the others are 127.5
-        (128, 150, False, True),  # what is read costs both sides of the first stage their time
-        (128, 151, True, False),
+        (191, 75, True, True),  # a quarter of the 300 s may be read in; 0.85 of the others are 191.25
+        (192, 75, False, True),  # what is read costs both sides of the first stage their time
+        (192, 76, True, False),
     ],
 )
 def test_a_reranker_that_there_is_no_time_to_tune_reads_as_it_came(least_s, judging_s, whole, second):

@@ -45,7 +45,7 @@ from crosstune.types import Run
 
 _TEXTS_TO_TIME = 32
 _NO_LIMIT_S = 1e12
-# Of the seconds that training may take, those for questions alone: they learn in a fraction of the time of both sides.
+# Of the seconds that training both sides may take, those for questions alone: they learn in a fraction of the time.
 _QUESTIONS_SHARE = 0.15
 _RATE_AFTER = 0.4
 _RIVALS_NOTE = (
@@ -137,7 +137,7 @@ class FirstStageTuner:
         return self._plan(_NO_LIMIT_S, n_epochs).training_s
 
     def questions_s(self, budget_s: float) -> float:
-        """Expected seconds of tuning questions alone, of so many for all training."""
+        """Expected seconds of tuning nothing but questions, of so many for training."""
         return self._plan_questions(budget_s).training_s
 
     def _plan(self, budget_s: float, max_epochs: float = MAX_EPOCHS) -> FirstStagePlan:
@@ -147,10 +147,10 @@ class FirstStageTuner:
         )  # fmt: skip
 
     def _plan_questions(self, budget_s: float) -> FirstStagePlan:
-        """An example is a question with all its answers, and passages cost nothing."""
+        """Of questions alone. An example is a question with all its answers, and passages cost nothing."""
         lengths = self._question_lengths
         return plan_first_stage(
-            lengths, np.zeros_like(lengths), self._speed.tokens_per_s, _QUESTIONS_SHARE * budget_s,
+            lengths, np.zeros_like(lengths), self._speed.tokens_per_s, budget_s,
             batch=BATCH, longest=self._longest, max_epochs=MAX_EPOCHS,
         )  # fmt: skip
 
@@ -166,7 +166,7 @@ class FirstStageTuner:
         with prepared.stopwatch.stage("tune first stage"):
             plans = folder.recall("first_stage")
             if plans is None:
-                first = self._plan_questions(budget_s)
+                first = self._plan_questions(_QUESTIONS_SHARE * budget_s if whole else budget_s)
                 both_s = budget_s - 2 * first.training_s  # questions are tuned twice
                 plans = {"both": asdict(self._plan(both_s)) if whole else None, "questions": asdict(first)}
                 folder.remember(first_stage=plans)

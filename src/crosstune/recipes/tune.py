@@ -40,7 +40,7 @@ from crosstune.types import Collection, Run, TrainingGroup
 _FIRST_STAGE_SHARE, _WHOLE_SHARE = 0.4, 0.85
 _ENOUGH_EPOCHS = 2.0
 # A reranker that there is no time to tune may still read what it came to read, for no more than this.
-_READING_SHARE = 0.5
+_READING_SHARE = 0.25
 # Both sides of the first stage are tuned where they see half of the train pairs and can be embedded anew for judging.
 _LEAST_EPOCHS = 0.5
 _NO_NEGATIVES = "all passages answer dev or test questions, so that none may be a negative."
