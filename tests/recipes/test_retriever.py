@@ -57,6 +57,20 @@ def test_questions_alone_cost_their_own_tokens(tuner, corpus, bare_bert):
     assert tuner.questions_s(1e6) == pytest.approx(4 * tokens / 850)
 
 
+def test_questions_have_a_share_beside_both_sides_and_else_all_the_time(tuner, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def plan(budget_s):
+        raise Asked(budget_s)
+
+    monkeypatch.setattr(tuner, "_plan_questions", plan)
+    for whole, seconds in ((True, 15.0), (False, 100.0)):
+        with pytest.raises(Asked) as asked:
+            tuner.tune(100.0, whole, None, None)
+        assert asked.value.args == (pytest.approx(seconds),)
+
+
 def test_an_index_that_must_stay_has_questions_tuned_alone(tuner):
     assert tuner.whole
     kept = FirstStageTuner(tuner._prepared, TuneSettings(keep_index=True), tuner._folder)
