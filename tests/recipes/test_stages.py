@@ -8,89 +8,83 @@ from crosstune.recipes import tune as recipe
 from crosstune.recipes.settings import TuneSettings
 
 
-@pytest.mark.parametrize(
-    ("after_s", "enough_s", "needed_s", "whole", "second"),
-    [
-        # 320 s of budget leave 300; of what the first stage's embedding leaves of them, 0.6 are the cross-encoder's.
-        (30, 0, 162, True, True),
-        (30, 0, 163, True, False),
-        # Two epochs of the first stage take 135 of those 270 s: the other half is the cross-encoder's.
-        (30, 135, 135, True, True),
-        (30, 135, 136, True, False),
-        (30, 900, 40, True, True),  # never less than 0.15 of them
-        (30, 900, 41, True, False),
-        # Half an epoch of both sides and embedding anew take more than 0.85 of 300 s: questions alone, in 12.
-        (30, 901, 288, False, True),
-        (30, 901, 289, False, False),
-        (256, 0, 100, False, True),
-    ],
-)
-def test_what_there_is_time_for(after_s, enough_s, needed_s, whole, second):
-    remembered, said, notes = {}, [], []
+def _stages(said, **settings):
+    """Of 320 s of budget 300 are left."""
+    remembered = {}
     folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
     prepared = SimpleNamespace(
         stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
     )
-    measured = SimpleNamespace(
-        plan=lambda budget_s: SimpleNamespace(judging_s=needed_s, worth_it=needed_s <= budget_s + 1e-9),
-        reading=lambda budget_s: None,
-    )
-    tuner = SimpleNamespace(
+    return recipe._Stages(prepared, None, TuneSettings(budget_s=320, **settings), folder, None, said.append)
+
+
+def _tuner(after_s, enough_s, whole=True):
+    """Two epochs of both sides take `enough_s`; questions alone a tenth of what they may."""
+    return SimpleNamespace(
         after_s=after_s,
-        whole=True,
+        whole=whole,
         seconds=lambda n_epochs: enough_s * n_epochs / 2,
         questions_s=lambda budget_s: 0.1 * budget_s,
     )
-    stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
-    assert stages._affordable(tuner, measured, notes) == (whole, second, 0)
-    assert said == notes
-    assert len(said) == 2 - whole - second
-    assert any("embedding 1,234 passages" in line for line in said) is not whole
-    assert any("cross-encoder was left out" in line for line in said) is not second
-    prepared.stopwatch.elapsed_s = 319.0  # a continued run decides nothing anew
-    assert stages._affordable(tuner, measured, []) == (whole, second, 0)
+
+
+def _measured(needed_s, judging_s=None):
+    """Tuning the cross-encoder is worth it from so many seconds on; what it reads as it came takes so many."""
+    return SimpleNamespace(
+        plan=lambda budget_s: SimpleNamespace(worth_it=needed_s <= budget_s + 1e-9),
+        reading=lambda budget_s: (
+            SimpleNamespace(judging_s=judging_s) if judging_s is not None and judging_s <= budget_s else None
+        ),
+    )
 
 
 @pytest.mark.parametrize(
-    ("least_s", "judging_s", "whole", "second"),
+    ("after_s", "enough_s", "needed_s", "whole", "first_s"),
     [
-        (191, 75, True, True),  # a quarter of the 300 s may be read in; 0.85 of the others are 191.25
-        (192, 75, False, True),  # what is read costs both sides of the first stage their time
-        (192, 76, True, False),
+        # Of what the first stage's embedding leaves of 300 s, 0.6 are the cross-encoder's; or 0.85 the first stage's.
+        (30, 0, 162, True, 0.4 * 270),
+        (30, 0, 163, True, 0.85 * 270),
+        # Two epochs of the first stage take 135 of those 270 s: the other half is the cross-encoder's.
+        (30, 135, 135, True, 135),
+        (30, 135, 136, True, 0.85 * 270),
+        (30, 900, 40, True, 0.85 * 270),  # never more than 0.85 of them
+        # Half an epoch of both sides and embedding anew take more than 0.85 of 300 s: questions alone, in 12 s.
+        (30, 901, 288, False, 0.4 * 300),
+        (30, 901, 289, False, 0.85 * 300),
+        (256, 0, 100, False, 0.4 * 300),
     ],
 )
-def test_a_reranker_that_there_is_no_time_to_tune_reads_as_it_came(least_s, judging_s, whole, second):
-    remembered, said = {}, []
-    folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
-    prepared = SimpleNamespace(
-        stopwatch=SimpleNamespace(elapsed_s=0.0), collection=SimpleNamespace(passages=range(1234))
-    )
-    measured = SimpleNamespace(
-        plan=lambda budget_s: SimpleNamespace(judging_s=999, worth_it=False),
-        reading=lambda budget_s: SimpleNamespace(judging_s=judging_s) if judging_s <= budget_s else None,
-    )
-    tuner = SimpleNamespace(after_s=0, whole=True, seconds=lambda n_epochs: least_s * n_epochs / 0.5)
-    stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320), folder, None, said.append)
-    expected = (whole, second, judging_s if second else 0)
-    assert stages._affordable(tuner, measured, []) == expected
-    assert any("cross-encoder was left out" in line for line in said) is not second
-    prepared.stopwatch.elapsed_s = 319.0
-    assert stages._affordable(tuner, measured, []) == expected
+def test_what_there_is_time_for(after_s, enough_s, needed_s, whole, first_s):
+    said, notes = [], []
+    stages, tuner, measured = _stages(said), _tuner(after_s, enough_s), _measured(needed_s)
+    assert stages._division(tuner, measured, notes) == (whole, pytest.approx(first_s))
+    assert said == notes
+    assert len(said) == 1 - whole
+    assert any("embedding 1,234 passages" in line for line in said) is not whole
+    stages._prepared.stopwatch.elapsed_s = 319.0  # a continued run decides nothing anew
+    assert stages._division(tuner, measured, []) == (whole, pytest.approx(first_s))
+
+
+@pytest.mark.parametrize(
+    ("least_s", "judging_s", "whole", "first_s"),
+    [
+        (178.5, 90, True, 0.85 * 210),  # 0.3 of the 300 s may be read in; 0.85 of the others are 178.5
+        (179, 90, False, 0.85 * 210),  # what is read costs both sides of the first stage their time
+        (179, 91, True, 0.85 * 300),
+        # No time for both sides: all but 12 / 0.85 = 14.1 s may be read in, since questions take a tenth of 120.
+        (256, 285.8, False, 0.85 * 14.2),
+        (256, 285.9, False, 0.85 * 300),
+    ],
+)
+def test_a_reranker_that_there_is_no_time_to_tune_reads_as_it_came(least_s, judging_s, whole, first_s):
+    stages, tuner = _stages([]), _tuner(0, 4 * least_s)
+    assert stages._division(tuner, _measured(999, judging_s), []) == (whole, pytest.approx(first_s))
 
 
 def test_where_the_index_must_stay_no_time_is_kept_for_both_sides():
-    remembered, notes = {}, []
-    folder = SimpleNamespace(recall=remembered.get, remember=lambda **values: remembered.update(values))
-    prepared = SimpleNamespace(stopwatch=SimpleNamespace(elapsed_s=0.0))
-    tuner = SimpleNamespace(after_s=1, whole=False, seconds=lambda n: n, questions_s=lambda budget_s: 0.1 * budget_s)
-    asked = []
-    measured = SimpleNamespace(
-        plan=lambda budget_s: asked.append(budget_s) or SimpleNamespace(judging_s=1, worth_it=True)
-    )
-    stages = recipe._Stages(prepared, None, TuneSettings(budget_s=320, keep_index=True), folder, None, notes.append)
-    assert stages._affordable(tuner, measured, notes) == (False, True, 0)
+    notes = []
+    stages, tuner = _stages(notes, keep_index=True), _tuner(1, 1, whole=False)
+    assert stages._division(tuner, _measured(288), notes) == (False, 120)
     assert notes == []  # it was asked for
-    assert asked == [300, 288]
-    # Of what it may take, 0.4 beside a cross-encoder and 0.85 alone, the tuner itself takes what questions need.
-    assert stages._first_stage_s(300, tuner, whole=False, alone=False) == 120
-    assert stages._first_stage_s(300, tuner, whole=False, alone=True) == 255
+    stages = _stages(notes, keep_index=True)
+    assert stages._division(tuner, _measured(289), notes) == (False, 255)

@@ -258,7 +258,9 @@ def _best(scores: Sequence[tuple[float, Fusion]], keeps_index: bool) -> tuple[fl
             and simpler: a question is embedded once, for search and reranking alike.
     """
     as_it_is, *reranked = scores
-    return max([as_it_is, *(reversed(reranked) if keeps_index else reranked)], key=lambda scored: scored[0])
+    if keeps_index:
+        reranked.reverse()
+    return max([as_it_is, *reranked], key=lambda scored: scored[0])
 
 
 def _reading(run: Run, parts: PartsOfQueries, qrels: Qrels, n: int) -> Reading | None:

@@ -39,8 +39,8 @@ from crosstune.types import Collection, Run, TrainingGroup
 # it has its share, and more where that is too little for a few epochs.
 _FIRST_STAGE_SHARE, _WHOLE_SHARE = 0.4, 0.85
 _ENOUGH_EPOCHS = 2.0
-# A reranker that there is no time to tune may still read what it came to read, for no more than this.
-_READING_SHARE = 0.25
+# A reranker that there is no time to tune may still read as it came, for no more than this beside both sides.
+_READING_SHARE = 0.3
 # Both sides of the first stage are tuned where they see half of the train pairs and can be embedded anew for judging.
 _LEAST_EPOCHS = 0.5
 _NO_NEGATIVES = "all passages answer dev or test questions, so that none may be a negative."
@@ -110,14 +110,13 @@ class _Stages:
         settings, notes = self._settings, list[str]()
         tuner = self._tuner(notes)
         reader = None if settings.stages == "retriever" else self._reader(n_runs=1 if tuner is None else 2)
-        whole, kept_s = tuner is not None and tuner.whole, 0.0
-        if settings.stages == "auto" and tuner is not None and reader is not None:
-            whole, second, kept_s = self._affordable(tuner, reader.measured, notes)
-            reader = reader if second else None
         first_stage = None
         if tuner is not None:
-            alone = reader is None or kept_s > 0
-            budget_s = self._first_stage_s(self._left_s() - kept_s, tuner, whole, alone)
+            if settings.stages == "auto" and reader is not None:
+                whole, budget_s = self._division(tuner, reader.measured, notes)
+            else:
+                whole = tuner.whole
+                budget_s = self._first_stage_s(self._left_s(), tuner, whole, alone=reader is None)
             first_stage = tuner.tune(budget_s, whole, self._progress, self._say)
         reranker, chosen = (None, {}) if reader is None else self._reranker(reader, first_stage, notes)
         resolved = settings.to_json() | {"recipe": "default"} | chosen
@@ -157,14 +156,13 @@ class _Stages:
         share = _WHOLE_SHARE if alone else max(_FIRST_STAGE_SHARE, tuner.seconds(_ENOUGH_EPOCHS) / max(1.0, rest_s))
         return min(share, _WHOLE_SHARE) * rest_s
 
-    def _affordable(self, tuner: FirstStageTuner, measured: Measured, notes: list[str]) -> tuple[bool, bool, float]:
-        """Whether there is time for both sides of the first stage, and for the cross-encoder; what its reading takes.
+    def _division(self, tuner: FirstStageTuner, measured: Measured, notes: list[str]) -> tuple[bool, float]:
+        """Whether there is time for both sides of the first stage, and how long training it may take.
 
-        Asked before anything is tuned, so that one alone gets the time of both. How questions are embedded is tuned in
-        any case: that takes little. A cross-encoder that there is no time to tune reads as it came: the third value is
-        the seconds to keep for that, and 0 where it is tuned or left out.
+        Asked before anything is tuned, so that the first stage has the time of a cross-encoder that there is no time to
+        tune, less what that one needs to read as it came. How questions are embedded is tuned in any case.
         """
-        decided = self._folder.recall("affordable")  # a continued run decides nothing anew
+        decided = self._folder.recall("division")  # a continued run decides nothing anew
         if decided is None:
             left_s = self._left_s()
             least_s = tuner.after_s + tuner.seconds(_LEAST_EPOCHS)
@@ -172,14 +170,14 @@ class _Stages:
             first_s = self._first_stage_s(left_s, tuner, whole, alone=False)
             taken_s = first_s + tuner.after_s if whole else tuner.questions_s(first_s)
             others_s = max(0.0, left_s - taken_s)
-            judging_s = measured.plan(left_s).judging_s
-            tuned = measured.plan(others_s).worth_it
-            reading = None if tuned else measured.reading(_READING_SHARE * left_s)
-            kept_s = 0.0 if reading is None else reading.judging_s
-            whole = whole and least_s <= _WHOLE_SHARE * (left_s - kept_s)
-            decided = {"whole": whole, "second": tuned or reading is not None, "kept_s": kept_s}
-            decided |= {"left_s": left_s, "least_s": least_s, "judging_s": judging_s}
-            self._folder.remember(affordable=decided)
+            if not measured.plan(others_s).worth_it:
+                # Questions alone need little, and what they leave of their share is for reading.
+                reading = measured.reading(_READING_SHARE * left_s if whole else left_s - taken_s / _WHOLE_SHARE)
+                rest_s = left_s - (0.0 if reading is None else reading.judging_s)
+                whole = whole and least_s <= _WHOLE_SHARE * rest_s
+                first_s = self._first_stage_s(rest_s, tuner, whole, alone=True)
+            decided = {"whole": whole, "first_s": first_s, "left_s": left_s, "least_s": least_s}
+            self._folder.remember(division=decided)
         if tuner.whole and not decided["whole"]:
             self._explain(
                 "Of the first stage only how questions are embedded is tuned: training both sides on half of the "
@@ -188,9 +186,7 @@ class _Stages:
                 "--stages both to do it anyway.",
                 notes,
             )
-        if not decided["second"]:
-            self._explain(f"The cross-encoder was left out: {_no_time(decided['judging_s'])}", notes)
-        return decided["whole"], decided["second"], decided["kept_s"]
+        return decided["whole"], decided["first_s"]
 
     def _reranker(
         self, reader: _Reader, first_stage: TunedFirstStage | None, notes: list[str]
