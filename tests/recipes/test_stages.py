@@ -69,11 +69,11 @@ def test_what_there_is_time_for(after_s, enough_s, needed_s, whole, first_s):
     ("least_s", "judging_s", "whole", "first_s"),
     [
         (178.5, 90, True, 0.85 * 210),  # 0.3 of the 300 s may be read in; 0.85 of the others are 178.5
-        (179, 90, False, 0.85 * 210),  # what is read costs both sides of the first stage their time
+        (179, 90, False, 0.4 * 300),  # what is read costs both sides of the first stage their time
         (179, 91, True, 0.85 * 300),
-        # No time for both sides: all but 12 / 0.85 = 14.1 s may be read in, since questions take a tenth of 120.
-        (256, 285.8, False, 0.85 * 14.2),
-        (256, 285.9, False, 0.85 * 300),
+        # No time for both sides: all but 12 s may be read in, since questions take a tenth of 120.
+        (256, 288, False, 0.4 * 300),
+        (256, 289, False, 0.85 * 300),
     ],
 )
 def test_a_reranker_that_there_is_no_time_to_tune_reads_as_it_came(least_s, judging_s, whole, first_s):

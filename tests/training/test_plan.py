@@ -81,11 +81,11 @@ class TestByHand:
     def test_reading_without_training(self):
         # (50 + 100) x 40 x 0.01 = 60 s; the 20 best, and 0.4 of the first stage's own on test: 20 x (50 + 140) x 0.01.
         work = replace(WORK, n_models=2)
-        reads = {b: plan_reading(work, SPEED, b) for b in (60.1, 59.9, 38.1, 37.9, 19.1, 18.9, 9.6, 9.4)}
+        reads = {b: plan_reading(work, SPEED, b) for b in (60.1, 59.9, 38.1, 37.9, 19.1, 18.9, 9.4, 5.6)}
         found = {b: None if read is None else (read.reads, read.judging_s) for b, read in reads.items()}
-        expected = (40, 60), (20, 38), (20, 38), (10, 19), (10, 19), (5, 9.5), (5, 9.5)
+        expected = (40, 60), (20, 38), (20, 38), (10, 19), (10, 19), (5, 9.5), (3, 5.7)
         assert list(found.values())[:-1] == [(n, pytest.approx(s)) for n, s in expected]
-        assert found[9.4] is None
+        assert found[5.6] is None
         assert (reads[60.1].n_steps, reads[60.1].n_epochs, reads[60.1].training_s) == (0, 0, 0)
         assert reads[60.1].max_length == 128
         assert reads[60.1].sentence().startswith("no training of the cross-encoder; about 60 s of judging, 40 passages")

@@ -171,11 +171,12 @@ class _Stages:
             taken_s = first_s + tuner.after_s if whole else tuner.questions_s(first_s)
             others_s = max(0.0, left_s - taken_s)
             if not measured.plan(others_s).worth_it:
-                # Questions alone need little, and what they leave of their share is for reading.
-                reading = measured.reading(_READING_SHARE * left_s if whole else left_s - taken_s / _WHOLE_SHARE)
+                # Questions alone need little, and what they leave is for reading.
+                reading = measured.reading(_READING_SHARE * left_s if whole else others_s)
                 rest_s = left_s - (0.0 if reading is None else reading.judging_s)
                 whole = whole and least_s <= _WHOLE_SHARE * rest_s
-                first_s = self._first_stage_s(rest_s, tuner, whole, alone=True)
+                alone = whole or reading is None
+                first_s = self._first_stage_s(rest_s if alone else left_s, tuner, whole, alone)
             decided = {"whole": whole, "first_s": first_s, "left_s": left_s, "least_s": least_s}
             self._folder.remember(division=decided)
         if tuner.whole and not decided["whole"]:

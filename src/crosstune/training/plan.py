@@ -13,7 +13,7 @@ LENGTHS = (64, 96, 128, 192, 256, 384, 512)
 # Candidates that a cross-encoder reads of each question where there is no time for all: the order of the first ten is
 # what is looked at, and the parts that cost little have brought the answer there or near.
 _READS = (20, 10)
-_FEWEST_READ = 5
+_FEWER_READS = (5, 3)
 # Candidates that a second first stage adds to those of the first: of all, and of the few best of each; and those that
 # a first stage puts in front and the other parts do not.
 _OTHERS, _OTHER_BEST, _OTHER_TOP = 0.35, 0.15, 0.4
@@ -173,7 +173,7 @@ def plan_reading(work: Workload, speed: Speed, budget_s: float, *, longest: int 
     """
     max_length = _full_length(work, longest)
     pair_s = mean_pair_tokens(work, max_length) / (speed.scoring_tokens_per_s * _CAUTION)
-    for reads in (work.depth, *(n for n in (*_READS, _FEWEST_READ) if n < work.depth)):
+    for reads in (work.depth, *(n for n in (*_READS, *_FEWER_READS) if n < work.depth)):
         judging_s = work.n_judged(reads, tuned=False) * pair_s
         if judging_s <= budget_s:
             return Plan(
