@@ -88,7 +88,6 @@ class TestByHand:
         assert found[5.6] is None
         assert (reads[60.1].n_steps, reads[60.1].n_epochs, reads[60.1].training_s) == (0, 0, 0)
         assert reads[60.1].max_length == 128
-        assert reads[60.1].sentence().startswith("no training of the cross-encoder; about 60 s of judging, 40 passages")
 
     def test_reading_over_two_first_stages(self):
         # 0.15 more candidates for the second, and the base alone over the untuned one only.

@@ -109,11 +109,6 @@ class Plan:
 
     def sentence(self) -> str:
         """What was chosen, in one line."""
-        if not self.n_steps:
-            return (
-                f"no training of the cross-encoder; about {_minutes(self.judging_s)} of judging, {self.reads} passages "
-                "a question"
-            )
         return (
             f"{self.n_epochs:.1f} epochs ({self.n_steps} steps), {self.n_negatives} negatives a question, "
             f"{self.max_length} tokens a pair; about {_minutes(self.training_s)} of training and "
