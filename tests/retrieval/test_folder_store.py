@@ -147,12 +147,13 @@ def test_a_damaged_graph_is_built_again(folder, graphs, left):
     store = start_version(str(folder), spec())
     put(store, 0, 500)
     store.publish()
-    found = store.search_vector(unit_rows(1)[0], 5)
+    assert places(store.search_vector(unit_rows(500)[9], 1)) == [9]
     (graph,) = folder.glob("*.usearch")
-    whole = graph.read_bytes()
-    graph.write_bytes(whole[:left])
-    assert open_store(str(folder)).search_vector(unit_rows(1)[0], 5) == found
-    assert len(graph.read_bytes()) == len(whole)
+    damaged = graph.read_bytes()[:left]
+    graph.write_bytes(damaged)
+    # Threads add in any order: of two graphs only what is close beyond doubt is the same.
+    assert places(open_store(str(folder)).search_vector(unit_rows(500)[9], 1)) == [9]
+    assert graph.read_bytes() != damaged
 
 
 # Other programs and threads
