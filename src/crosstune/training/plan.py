@@ -13,6 +13,7 @@ LENGTHS = (64, 96, 128, 192, 256, 384, 512)
 # Candidates that a cross-encoder reads of each question where there is no time for all: the order of the first ten is
 # what is looked at, and the parts that cost little have brought the answer there or near.
 _READS = (20, 10)
+# One that is not tuned may read fewer still: five brought most of what twenty did (docs/experiments.md).
 _FEWER_READS = (5, 3)
 # Candidates that a second first stage adds to those of the first: of all, and of the few best of each; and those that
 # a first stage puts in front and the other parts do not.
