@@ -1,4 +1,4 @@
-"""Curves over time: python -m benchmarks.recipes.curves [SET ...], from what `run --curve` wrote. Needs matplotlib.
+"""Curves over time: python -m benchmarks.recipes.curves [SET ...], from the points that `run` wrote. Needs matplotlib.
 
 Each set gives docs/curves-<set>.svg: nDCG@10 against the minutes that a run took in all, test as a line, dev as a thin
 dashed one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from benchmarks.recipes.run import OURS, RESULTS, lines_of
+from benchmarks.recipes.run import OURS, POINTS, RESULTS, lines_of
 from benchmarks.workload import ROOT
 
 _COLOURS = ("#1f5fa8", "#b4551d", "#4f7f3a", "#7a4f9a")
@@ -17,8 +17,8 @@ _COLOURS = ("#1f5fa8", "#b4551d", "#4f7f3a", "#7a4f9a")
 
 def main() -> None:
     """Draw every set that has points."""
-    for name in sys.argv[1:] or sorted(path.parent.name for path in RESULTS.glob("*/curve.jsonl")):
-        draw(name, lines_of(RESULTS / name / "curve.jsonl"))
+    for name in sys.argv[1:] or sorted(path.parent.name for path in RESULTS.glob(f"*/{POINTS}")):
+        draw(name, lines_of(RESULTS / name / POINTS))
 
 
 def draw(name: str, points: list[dict[str, Any]]) -> None:

@@ -2,10 +2,11 @@
 
 SIDE is "crosstune" or a key of `RIVALS`; DATA a file or BEIR folder. Rankings of the test questions go to
 benchmarks/results/recipes/<set>/<side>-<seed>.trec.gz with the judgments beside them, so that statistics can be redone;
-`python -m benchmarks.recipes.compare` makes the tables. The time is for training alone on the rivals' side and for the
-whole run, judging included, on ours; runs.jsonl tells what each took in all, from reading to ranking, and with
---as-long-as RIVAL ours is given as much. With --curve only a line of curve.jsonl is written: minutes, nDCG@10 of dev
-and of test; `python -m benchmarks.recipes.curves` draws them.
+`python -m benchmarks.recipes.compare` makes the tables. The split is the same for every seed. The time is for training
+alone on the rivals' side and for the whole run, judging included, on ours; runs.jsonl tells what each took in all, from
+reading to ranking, and with --as-long-as RIVAL ours is given as much as its last run took. Every run is a line of
+points.jsonl, too: minutes, nDCG@10 of dev and of test; `python -m benchmarks.recipes.curves` draws them. With --curve
+nothing else is written, so that a run with less time does not replace the one with all of it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from crosstune.types import Qrels, Run, ScoreKind
 
 RESULTS = ROOT / "benchmarks" / "results" / "recipes"
 OURS = "crosstune"
+POINTS = "points.jsonl"
 _OF_A_POINT = ("side", "seed", "minutes")
 
 
@@ -67,24 +69,28 @@ def main() -> None:
             said = _ours(options.data, Path(temporary) / "run", settings, target if keep else None, side)
         else:
             prepared = _prepare(options.data, settings, Path(temporary) / "run")
-            run = RIVALS[options.side](prepared, 60 * minutes, temporary, _loadable(base, f"{temporary}/base"))
+            run = RIVALS[options.side](
+                prepared, 60 * minutes, temporary, _loadable(base, f"{temporary}/base"), options.seed
+            )
             said = {name: headline_mean(run, prepared.collection.qrels, ids) for name, ids in _judged(prepared).items()}
             if keep:
-                _write_rival(run, side, prepared, target, settings)
+                _write_rival(run, side, prepared, target, options.seed)
     note = {"side": side, "seed": options.seed, "minutes": minutes, "base": base}
     note |= {"took_min": round((time.monotonic() - start) / 60, 2)} | said
-    _remember(target / ("runs.jsonl" if keep else "curve.jsonl"), note, ("side", "seed") if keep else _OF_A_POINT)
+    if keep:
+        _remember(target / "runs.jsonl", note, ("side", "seed"))
+    _remember(target / POINTS, {key: note[key] for key in (*_OF_A_POINT, "took_min", "dev", "test")}, _OF_A_POINT)
 
 
 def _judged(prepared: Prepared) -> dict[str, Sequence[str]]:
     return {"dev": prepared.splits.dev, "test": prepared.splits.test}
 
 
-def _write_rival(run: Run, side: str, prepared: Prepared, target: Path, settings: TuneSettings) -> None:
+def _write_rival(run: Run, side: str, prepared: Prepared, target: Path, seed: int) -> None:
     test, collection = prepared.splits.test, prepared.collection
     groups = {query_id: prepared.splits.groups[query_id] for query_id in test}
-    _write_judgments({q: collection.qrels[q] for q in test}, groups, target, settings)
-    _write(select(run, test), side, target, settings.seed)
+    _write_judgments({q: collection.qrels[q] for q in test}, groups, target)
+    _write(select(run, test), side, target, seed)
 
 
 def _loadable(base: str, folder: str) -> str:
@@ -119,31 +125,31 @@ def _prepare(data: Path, settings: TuneSettings, folder: Path) -> Prepared:
     return first_stages(loaded, splits, settings, RunFolder(folder, {"recipe": "rival"}), Stopwatch(), silent, print)
 
 
-def _write_judgments(qrels: Qrels, groups: Mapping[str, str], target: Path, settings: TuneSettings) -> None:
-    write_qrels(qrels, target / f"qrels-{settings.seed}.trec.gz")
-    (target / f"groups-{settings.seed}.json").write_text(json.dumps(groups), encoding="utf-8")
+def _write_judgments(qrels: Qrels, groups: Mapping[str, str], target: Path) -> None:
+    write_qrels(qrels, target / "qrels.trec.gz")
+    (target / "groups.json").write_text(json.dumps(groups), encoding="utf-8")
 
 
 def _ours(data: Path, out: Path, settings: TuneSettings, target: Path | None, name: str) -> dict[str, Any]:
     report = tune(data, out, settings, say=print).report
     if target is not None:
-        _write_ours(out, settings, target, name)
+        _write_ours(out, settings.seed, target, name)
     test = next(row["measures"][HEADLINE]["mean"] for row in report["table"] if row["name"] == "shipped")
     said = {key: report[key] for key in ("verdict", "shipped", "timings_s")}
     return said | {"dev": report["dev"]["shipped"], "test": test}
 
 
-def _write_ours(out: Path, settings: TuneSettings, target: Path, name: str) -> None:
-    for earlier in target.glob(f"{_slug(name)}-*{settings.seed}.trec.gz"):
+def _write_ours(out: Path, seed: int, target: Path, name: str) -> None:
+    for earlier in target.glob(f"{_slug(name)}-*{seed}.trec.gz"):
         if name != OURS or "-from-" not in earlier.name:
             earlier.unlink()
     splits = json.loads((out / "splits.json").read_text(encoding="utf-8"))
-    _write_judgments(read_qrels(out / "qrels.trec"), {q: splits["groups"][q] for q in splits["test"]}, target, settings)
+    _write_judgments(read_qrels(out / "qrels.trec"), {q: splits["groups"][q] for q in splits["test"]}, target)
     for path in (out / "runs").glob("*.trec"):
         untuned = path.stem in ("bm25", "dense", "hybrid")
         side = name if path.stem == "shipped" else path.stem if untuned else f"{name} {path.stem}"
         if not path.stem.startswith("ceiling"):
-            _write(read_run(path, ScoreKind.FUSED), side, target, settings.seed)
+            _write(read_run(path, ScoreKind.FUSED), side, target, seed)
 
 
 def _write(run: Run, side: str, target: Path, seed: int) -> None:
