@@ -1,22 +1,24 @@
 """Tables of what `benchmarks.recipes.run` wrote: python -m benchmarks.recipes.compare [SET ...]
 
 Every side beside ours on the same test questions: nDCG@10 with its interval, and the paired difference to ours; then
-the mean of the differences over sets, with its interval: groups are resampled within each set.
+the mean of the differences over sets, with its interval: groups are resampled within each set. Where a side ran with
+several seeds, a question counts with its mean over them, and their lowest and highest figure are told.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.recipes.run import OURS, RESULTS
 from crosstune.data import read_qrels, read_run
-from crosstune.evaluation import HEADLINE, evaluate
-from crosstune.evaluation.statistics import N_RESAMPLES, FloatArray, by_group
-from crosstune.types import Estimate, EvalReport, ScoreKind
+from crosstune.evaluation import HEADLINE, per_query
+from crosstune.evaluation.statistics import N_RESAMPLES, FloatArray, by_group, compare, estimate
+from crosstune.types import Estimate, ScoreKind
 
 _DEPTH = 50
 _UNTUNED = ("bm25", "dense", "hybrid")
@@ -25,57 +27,57 @@ _BEST = "the best untuned first stage of each set"
 
 def main() -> None:
     """Print a table for each set, and the mean difference over sets."""
-    names = sys.argv[1:] or sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
-    differences: dict[str, list[FloatArray]] = {}
-    for name in names:
-        for seed in _seeds(RESULTS / name):
-            report = judged(RESULTS / name, seed)
-            print(f"\n{name}, seed {seed}, {report.table[0].measures[HEADLINE].n} test questions")
-            by_side = {c.baseline: c.delta for c in report.comparisons if c.measure == HEADLINE}
-            for row in report.table:
-                figure, delta = row.measures[HEADLINE], by_side.get(row.name)
-                against = "" if delta is None else f"  ours {_figure(delta, '+.3f')}"
-                print(f"  {row.name:48} {_figure(figure, '.3f')}{against}")
-            quality = {row.name: row.measures[HEADLINE].mean for row in report.table}
-            best = max((f"{untuned}-{seed}" for untuned in _UNTUNED), key=quality.__getitem__)
-            for label, side in [*((side.removesuffix(f"-{seed}"), side) for side in by_side), (_BEST, best)]:
-                differences.setdefault(label, []).append(_resampled(RESULTS / name, seed, report, side))
-    print("\nmean of the differences over sets and seeds")
-    for side, found in differences.items():
-        means = np.mean(found, axis=0)  # (resamples,); the first is not resampled
+    differences: dict[str, list[FloatArray]] = defaultdict(list)
+    for name in sys.argv[1:] or sorted(path.name for path in RESULTS.iterdir() if path.is_dir()):
+        groups, by_seed = judged(RESULTS / name)
+        values = {side: of_seeds.mean(axis=0) for side, of_seeds in by_seed.items()}
+        print(f"\n{name}, {len(groups)} test questions")
+        for side, of_seeds in by_seed.items():
+            print(f"  {side:62} {_row(of_seeds, None if side == OURS else values[OURS], groups)}")
+        best = max(_UNTUNED, key=lambda untuned: float(values[untuned].mean()))
+        for label, side in [*((side, side) for side in values if side != OURS), (_BEST, best)]:
+            differences[label].append(_resampled(values[OURS] - values[side], groups))
+    print("\nmean of the differences over sets")
+    for label, found in differences.items():
+        means = np.mean(found, axis=0)  # (1 + resamples,); the first is not resampled
         low, high = np.quantile(means[1:], [0.025, 0.975])
-        print(f"  ours minus {side:48} {means[0]:+.3f} ({low:+.3f} to {high:+.3f}) over {len(found)}")
+        print(f"  ours minus {label:62} {means[0]:+.3f} ({low:+.3f} to {high:+.3f}) over {len(found)}")
+
+
+def judged(folder: Path) -> tuple[list[str], dict[str, FloatArray]]:
+    """The test questions' groups, and for each side the questions' nDCG@10 (seeds, questions)."""
+    qrels = read_qrels(folder / "qrels.trec.gz")
+    groups: dict[str, str] = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
+    found: dict[str, list[FloatArray]] = defaultdict(list)
+    for path in sorted(folder.glob("*-[0-9].trec.gz")):
+        run = read_run(path, ScoreKind.FUSED, _DEPTH)
+        found[run.name.rpartition("-")[0]].append(per_query(run, qrels, list(groups), [HEADLINE])[HEADLINE])
+    return list(groups.values()), {side: np.stack(of_seeds) for side, of_seeds in found.items()}
+
+
+def _row(of_seeds: FloatArray, ours: FloatArray | None, groups: list[str]) -> str:
+    values = of_seeds.mean(axis=0)
+    row = _figure(estimate(values, groups), ".3f")
+    if ours is not None:
+        against = compare(HEADLINE, "theirs", OURS, values, ours, groups)
+        row += f"  ours {_figure(against.delta, '+.3f')}, p {against.p_value:.3f}"
+    if len(of_seeds) > 1:
+        means = of_seeds.mean(axis=1)
+        row += f"  {len(of_seeds)} seeds: {means.min():.3f} to {means.max():.3f}"
+    return row
 
 
 def _figure(estimate: Estimate, form: str) -> str:
     return f"{estimate.mean:{form}} ({estimate.ci_low:{form}} to {estimate.ci_high:{form}})"
 
 
-def judged(folder: Path, seed: int) -> EvalReport:
-    """All sides of one set and seed."""
-    qrels = read_qrels(folder / f"qrels-{seed}.trec.gz")
-    groups = json.loads((folder / f"groups-{seed}.json").read_text(encoding="utf-8"))
-    paths = sorted(folder.glob(f"*-{seed}.trec.gz"))
-    runs = [read_run(path, ScoreKind.FUSED, _DEPTH) for path in paths if not path.name.startswith("qrels-")]
-    ours = f"{OURS}-{seed}"
-    pairs = [(run.name, ours) for run in runs if run.name != ours]
-    return evaluate(runs, qrels, list(groups), groups, pairs, _DEPTH, seed)
-
-
-def _resampled(folder: Path, seed: int, report: EvalReport, side: str) -> FloatArray:
-    """Mean difference of ours and a side: (1 + resamples,), first of all groups as they are, then resampled."""
-    groups = json.loads((folder / f"groups-{seed}.json").read_text(encoding="utf-8"))
-    ours, theirs = (report.per_query[name][HEADLINE] for name in (f"{OURS}-{seed}", side))
-    sums, sizes = by_group(np.array([ours[q] - theirs[q] for q in ours]), [groups[q] for q in ours])
+def _resampled(differences: FloatArray, groups: list[str]) -> FloatArray:
+    """Mean difference: (1 + resamples,), first of all groups as they are, then resampled."""
+    sums, sizes = by_group(differences, groups)
     n = len(sums)
     drawn = np.random.default_rng(0).integers(n, size=(N_RESAMPLES, n))
     drawn = np.concatenate([np.arange(n)[None], drawn])
     return np.asarray(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-
-
-def _seeds(folder: Path) -> list[int]:
-    names = [path.name.removesuffix(".trec.gz") for path in folder.glob(f"{OURS}-*.trec.gz")]
-    return sorted(int(name.rsplit("-", 1)[1]) for name in names if name.count("-") == 1)
 
 
 if __name__ == "__main__":
