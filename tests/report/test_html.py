@@ -145,6 +145,13 @@ def test_chart_by_hand():
     assert second.text == "0.700"
 
 
+def test_the_longest_name_of_a_row_is_whole_in_the_chart(report):
+    first, *rest = report.evaluation.table
+    for name, shown in (("tuned without known questions on tuned hybrid",) * 2, ("x" * 47, "x" * 45 + "…")):
+        evaluation = replace(report.evaluation, table=(replace(first, name=name), *rest))
+        assert f">{shown}</text>" in render_html(replace(report, evaluation=evaluation))
+
+
 @pytest.mark.parametrize("estimate", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.5, math.nan, math.nan), (0.5, 0.0, 1.0)])
 def test_chart_of_extreme_values_stays_inside(estimate):
     chart = interval_chart(rows_of(estimate), "m")

@@ -86,7 +86,6 @@ class TestByHand:
         expected = (40, 60), (20, 38), (20, 38), (10, 19), (10, 19), (5, 9.5), (3, 5.7)
         assert list(found.values())[:-1] == [(n, pytest.approx(s)) for n, s in expected]
         assert found[5.6] is None
-        assert (reads[60.1].n_steps, reads[60.1].n_epochs, reads[60.1].training_s) == (0, 0, 0)
         assert reads[60.1].max_length == 128
 
     def test_reading_over_two_first_stages(self):

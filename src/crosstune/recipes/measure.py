@@ -14,7 +14,7 @@ from crosstune.recipes.prepare import Prepared
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring
-from crosstune.training import Plan, Speed, Workload, measure_training, plan, plan_reading
+from crosstune.training import Plan, ReadingPlan, Speed, Workload, measure_training, plan, plan_reading
 from crosstune.types import Collection
 
 # Longest pairs considered: beyond them a CPU has no time, and few answers have their point there.
@@ -57,7 +57,7 @@ class Measured:
             longest=self.longest,
         )
 
-    def reading(self, budget_s: float) -> Plan | None:
+    def reading(self, budget_s: float) -> ReadingPlan | None:
         """What so many seconds for judging buy a reranker that is not trained; None when too little, or there is none.
 
         A bare encoder has nothing to say before it is trained.

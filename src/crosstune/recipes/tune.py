@@ -27,6 +27,7 @@ from crosstune.scoring import Precision, TorchScorer, rerank
 from crosstune.training import (
     EncodedGroup,
     Plan,
+    ReadingPlan,
     TrainingResult,
     TrainingSettings,
     load_trained,
@@ -221,7 +222,7 @@ class _Stages:
         if not chosen:
             self._explain(f"The cross-encoder was left out: {why}", notes)
             return None, {}
-        plan = Plan(**chosen)
+        plan = ReadingPlan(**chosen)
         self._explain(
             f"The cross-encoder was not tuned: {why} The base {self._base.name!r} reads {plan.reads} candidates "
             "of each question as it came, and dev decides how much that counts.",

@@ -91,8 +91,6 @@ class Plan:
         judging_s: Expected seconds of scoring dev and test afterwards.
         fits: Whether all of it fits the budget.
         worth_it: Whether judging fits, and enough training that the model differs from its base.
-
-    Without a step the reranker is not trained, and reads as it came.
     """
 
     max_length: int
@@ -155,7 +153,22 @@ def plan(
     return next((p for p in plans if p.fits), max(plans, key=_when_nothing_fits))
 
 
-def plan_reading(work: Workload, speed: Speed, budget_s: float, *, longest: int = 256) -> Plan | None:
+@dataclass(frozen=True, slots=True)
+class ReadingPlan:
+    """What the budget buys a reranker that is not trained and reads as it came.
+
+    Attributes:
+        max_length: Most tokens of a pair.
+        reads: Candidates of each question that it reads when it is judged and used.
+        judging_s: Expected seconds of scoring dev and test.
+    """
+
+    max_length: int
+    reads: int
+    judging_s: float
+
+
+def plan_reading(work: Workload, speed: Speed, budget_s: float, *, longest: int = 256) -> ReadingPlan | None:
     """Fit the judging of a reranker that is not trained into the time left.
 
     Args:
@@ -172,20 +185,7 @@ def plan_reading(work: Workload, speed: Speed, budget_s: float, *, longest: int 
     for reads in (work.depth, *(n for n in (*_READS, *_FEWER_READS) if n < work.depth)):
         judging_s = work.n_judged(reads, tuned=False) * pair_s
         if judging_s <= budget_s:
-            return Plan(
-                max_length=max_length,
-                n_negatives=0,
-                n_epochs=0.0,
-                n_steps=0,
-                n_evaluations=0,
-                dev_depth=0,
-                n_dev=0,
-                reads=reads,
-                training_s=0.0,
-                judging_s=judging_s,
-                fits=True,
-                worth_it=True,
-            )
+            return ReadingPlan(max_length, reads, judging_s)
     return None
 
 
