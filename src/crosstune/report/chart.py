@@ -11,7 +11,7 @@ from crosstune.types import TableRow
 WIDTH = 720
 ROW_HEIGHT = 30
 LABEL_CHARACTERS = 46  # the longest name of a row is "tuned without known questions on tuned hybrid"
-LABEL_WIDTH = 310
+LABEL_WIDTH = 330
 VALUE_WIDTH = 64
 AXIS_HEIGHT = 28
 _N_STEPS = 5
