@@ -21,7 +21,7 @@ from crosstune.evaluation.statistics import N_RESAMPLES, FloatArray, by_group, c
 from crosstune.types import Estimate, ScoreKind
 
 _DEPTH = 50
-_UNTUNED = ("bm25", "dense", "hybrid")
+UNTUNED = ("bm25", "dense", "hybrid")
 _BEST = "the best untuned first stage of each set"
 
 
@@ -34,7 +34,7 @@ def main() -> None:
         print(f"\n{name}, {len(groups)} test questions")
         for side, of_seeds in by_seed.items():
             print(f"  {side:62} {_row(of_seeds, None if side == OURS else values[OURS], groups)}")
-        best = max(_UNTUNED, key=lambda untuned: float(values[untuned].mean()))
+        best = max(UNTUNED, key=lambda untuned: float(values[untuned].mean()))
         for label, side in [*((side, side) for side in values if side != OURS), (_BEST, best)]:
             differences[label].append(_resampled(values[OURS] - values[side], groups))
     print("\nmean of the differences over sets")

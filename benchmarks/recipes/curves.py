@@ -1,7 +1,7 @@
 """Curves over time: python -m benchmarks.recipes.curves [SET ...], from the points that `run` wrote. Needs matplotlib.
 
 Each set gives docs/curves-<set>.svg: nDCG@10 against the minutes that a run took in all, test as a line, dev as a thin
-dashed one.
+dashed one, and the best untuned first stage on test as a dotted one. Seeds that ran with one time only are dots.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from benchmarks.recipes.compare import UNTUNED, judged
 from benchmarks.recipes.run import OURS, POINTS, RESULTS, lines_of
 from benchmarks.workload import ROOT
 
@@ -27,13 +28,21 @@ def draw(name: str, points: list[dict[str, Any]]) -> None:
     from matplotlib.ticker import ScalarFormatter
 
     pyplot.rcParams["svg.hashsalt"] = name  # the same picture from the same points
-    figure, axes = pyplot.subplots(figsize=(7.2, 4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
     sides = sorted({point["side"] for point in points}, key=lambda side: (side != OURS, side))
+    seeds = sorted({point["seed"] for point in points})
     for side, colour in zip(sides, _COLOURS, strict=False):
         of_side = sorted((point for point in points if point["side"] == side), key=lambda point: point["took_min"])
-        minutes = [point["took_min"] for point in of_side]
-        axes.plot(minutes, [point["test"] for point in of_side], "o-", color=colour, label=side)
-        axes.plot(minutes, [point["dev"] for point in of_side], ".--", color=colour, linewidth=0.8)
+        for seed in seeds:
+            of_seed = [point for point in of_side if point["seed"] == seed]
+            minutes, test, dev = ([point[key] for point in of_seed] for key in ("took_min", "test", "dev"))
+            label = side if seed == of_side[0]["seed"] else None
+            axes.plot(minutes, test, "o-", color=colour, label=label)
+            axes.plot(minutes, dev, ".--", color=colour, linewidth=0.8)
+    _, by_seed = judged(RESULTS / name)
+    untuned = {side: float(by_seed[side].mean()) for side in UNTUNED}
+    best = max(untuned, key=untuned.__getitem__)
+    axes.axhline(untuned[best], color="#777777", linestyle=":", label=f"{best}, untuned")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(ScalarFormatter())
@@ -41,7 +50,7 @@ def draw(name: str, points: list[dict[str, Any]]) -> None:
     axes.set_ylabel("nDCG@10: test, dev dashed")
     axes.set_title(name, loc="left")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize="small")
     figure.savefig(ROOT / "docs" / f"curves-{name}.svg", metadata={"Date": None})
     pyplot.close(figure)
 
