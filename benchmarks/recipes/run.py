@@ -149,7 +149,7 @@ def _write_ours(out: Path, seed: int, target: Path, name: str) -> None:
         untuned = path.stem in ("bm25", "dense", "hybrid")
         side = name if path.stem == "shipped" else path.stem if untuned else f"{name} {path.stem}"
         if not path.stem.startswith("ceiling"):
-            _write(read_run(path, ScoreKind.FUSED), side, target, seed)
+            _write(read_run(path, ScoreKind.FUSED), side, target, 0 if untuned else seed)  # which has no seed
 
 
 def _write(run: Run, side: str, target: Path, seed: int) -> None:
