@@ -2,11 +2,12 @@
 
 SIDE is "crosstune" or a key of `RIVALS`; DATA a file or BEIR folder. Rankings of the test questions go to
 benchmarks/results/recipes/<set>/<side>-<seed>.trec.gz with the judgments beside them, so that statistics can be redone;
-`python -m benchmarks.recipes.compare` makes the tables. The split is the same for every seed. The time is for training
-alone on the rivals' side and for the whole run, judging included, on ours; runs.jsonl tells what each took in all, from
-reading to ranking, and with --as-long-as RIVAL ours is given as much as its last run took. Every run is a line of
-points.jsonl, too: minutes, nDCG@10 of dev and of test; `python -m benchmarks.recipes.curves` draws them. With --curve
-nothing else is written, so that a run with less time does not replace the one with all of it.
+`python -m benchmarks.recipes.compare` makes the tables. The split is the same for every seed; of ours the rankings of
+the parts are kept for seed 0 alone. The time is for training alone on the rivals' side and for the whole run, judging
+included, on ours; runs.jsonl tells what each took in all, from reading to ranking, and with --as-long-as RIVAL ours is
+given as much as its last run took. Every run is a line of points.jsonl, too: minutes, nDCG@10 of dev and of test;
+`python -m benchmarks.recipes.curves` draws them. With --curve nothing else is written, so that a run with less time does
+not replace the one with all of it.
 """
 
 from __future__ import annotations
@@ -148,8 +149,8 @@ def _write_ours(out: Path, seed: int, target: Path, name: str) -> None:
     for path in (out / "runs").glob("*.trec"):
         untuned = path.stem in ("bm25", "dense", "hybrid")
         side = name if path.stem == "shipped" else path.stem if untuned else f"{name} {path.stem}"
-        if not path.stem.startswith("ceiling"):
-            _write(read_run(path, ScoreKind.FUSED), side, target, 0 if untuned else seed)  # which has no seed
+        if side == name or (seed == 0 and not path.stem.startswith("ceiling")):
+            _write(read_run(path, ScoreKind.FUSED), side, target, seed)
 
 
 def _write(run: Run, side: str, target: Path, seed: int) -> None:
