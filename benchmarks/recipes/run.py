@@ -6,8 +6,8 @@ benchmarks/results/recipes/<set>/<side>-<seed>.trec.gz with the judgments beside
 the parts are kept for seed 0 alone. The time is for training alone on the rivals' side and for the whole run, judging
 included, on ours; runs.jsonl tells what each took in all, from reading to ranking, and with --as-long-as RIVAL ours is
 given as much as its last run took. Every run is a line of points.jsonl, too: minutes, nDCG@10 of dev and of test;
-`python -m benchmarks.recipes.curves` draws them. With --curve nothing else is written, so that a run with less time does
-not replace the one with all of it.
+`python -m benchmarks.recipes.curves` draws them. With --curve nothing else is written, so that a run with less time
+does not replace the one with all of it.
 """
 
 from __future__ import annotations
