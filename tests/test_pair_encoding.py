@@ -11,6 +11,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 from crosstune.errors import CheckpointError, ConfigError
 from crosstune.pair_encoding import PairEncoder, length_batches, longest_pair
+from crosstune.team import shared_out
 
 FAMILIES = ("bert", "xlm-roberta", "modernbert", "distilbert")
 SHORT, LONG = "reset my password", "a refund is paid to your card after thirty days " * 12
@@ -199,9 +200,9 @@ class TestTemplates:
 
 
 class TestLengthBatches:
-    @given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 1000))
-    def test_every_index_once_longest_first_within_the_budget(self, lengths, max_tokens):
-        batches = length_batches(lengths, max_tokens)
+    @given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 1000), st.integers(1, 4))
+    def test_every_index_once_longest_first_within_the_budget(self, lengths, max_tokens, n_workers):
+        batches = length_batches(lengths, max_tokens, n_workers)
         order = [int(i) for batch in batches for i in batch]
         assert sorted(order) == list(range(len(lengths)))
         assert order == sorted(order, key=lambda i: (-lengths[i], i))
@@ -219,6 +220,28 @@ class TestLengthBatches:
         assert [batch.tolist() for batch in length_batches([5, 2, 9, 2], 10)] == [[2], [0, 1], [3]]
         assert length_batches([], 10) == []
         assert np.concatenate(length_batches([3, 3, 3], 100)).tolist() == [0, 1, 2]
+
+    def test_side_by_side_by_hand(self):
+        # In one batch one of two would wait. 5 and 5 are done after 500 tokens and a pass, 6 and 4 after 600.
+        assert [len(batch) for batch in length_batches([100] * 10, 1000)] == [10]
+        assert [len(batch) for batch in length_batches([100] * 10, 1000, 2)] == [5, 5]
+        # A full one of 10 and one of 6 would be done after 1,000 tokens, 8 and 8 are after 800.
+        assert [len(batch) for batch in length_batches([100] * 16, 1000, 2)] == [8, 8]
+        # 900 and 700 tokens: to cut 300, 300 and 300 would leave more to do one after the other.
+        lengths = [300, 300, 300, 100, 100, 100, 100, 100, 100, 100]
+        assert [batch.tolist() for batch in length_batches(lengths, 1000, 2)] == [[0, 1, 2], [3, 4, 5, 6, 7, 8, 9]]
+        assert [len(batch) for batch in length_batches([7], 1000, 4)] == [1]
+        assert length_batches([], 1000, 4) == []
+
+    @given(st.lists(st.integers(1, 300), max_size=60), st.integers(300, 1000), st.integers(2, 4))
+    def test_side_by_side_nobody_is_done_later(self, lengths, max_tokens, n_workers):
+        def done_after(batches):
+            costs = [128 + len(batch) * lengths[batch[0]] for batch in batches]
+            return max(sum(costs[i] for i in share) for share in shared_out(costs, n_workers))
+
+        plain, cut = length_batches(lengths, max_tokens), length_batches(lengths, max_tokens, n_workers)
+        assert done_after(cut) <= done_after(plain)
+        assert len(cut) >= len(plain)
 
 
 @pytest.mark.parametrize(

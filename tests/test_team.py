@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from crosstune.team import Team, team_of, torch_team
+from crosstune.team import Team, shared_out, team_of, torch_team
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -90,3 +90,9 @@ def test_torchs_threads_share_its_processors(monkeypatch):
 def test_teams_are_made_once_and_are_not_large():
     assert team_of(2) is team_of(2)
     assert [team_of(n).size for n in (1, 2, 64)] == [1, 2, 4]
+
+
+def test_shares_by_hand():
+    # 9 to the first, 7 to the second, 5 to the second (12), 4 to the first (13), 1 to the second (13).
+    assert shared_out([5, 9, 1, 7, 4], 2) == [[1, 4], [3, 0, 2]]
+    assert shared_out([5], 2) == [[0], []]

@@ -20,10 +20,16 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from crosstune.errors import CheckpointError, ConfigError
+from crosstune.team import shared_out
 
 _TEXTS_PER_CALL = 2048
 # Padded tokens of a batch: small ones win on a CPU (cache) and large ones on a GPU (parallelism).
 CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 1024, 65536
+# What a batch costs beside its tokens, in tokens: a pass is a thousand short operations.
+_PASS_TOKENS = 128
+# Of more batches for each who takes them the last ones matter little.
+_MANY_BATCHES = 8
+_N_LIMITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +191,7 @@ def _kept(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
     return n_query, min(n_passage, room - n_query)
 
 
-def length_batches(lengths: Sequence[int], max_tokens: int) -> list[NDArray[np.intp]]:
+def length_batches(lengths: Sequence[int], max_tokens: int, n_workers: int = 1) -> list[NDArray[np.intp]]:
     """Indices in batches of similar length, longest first.
 
     Longest first, so that a batch which does not fit into memory fails at once. Equal lengths keep input order.
@@ -193,18 +199,38 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> list[NDArray[np.i
     Args:
         lengths: Tokens of each item.
         max_tokens: Most padded tokens (items times longest) in a batch; one item may exceed it alone.
+        n_workers: How many batches are computed side by side. Batches are cut smaller where all are done sooner so.
 
     >>> [batch.tolist() for batch in length_batches([5, 2, 9, 2], max_tokens=10)]
     [[2], [0, 1], [3]]
     """
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    batches: list[NDArray[np.intp]] = []
-    start = 0
-    while start < len(order):
-        size = max(1, max_tokens // max(1, lengths[order[start]]))
-        batches.append(order[start : start + size])
-        start += size
-    return batches
+    tokens = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-tokens, kind="stable")
+    longest_first = np.maximum(tokens[order], 1).tolist()
+    starts = _starts(longest_first, max_tokens)
+    if n_workers > 1 and 0 < len(starts) <= _MANY_BATCHES * n_workers:
+        most = min(max_tokens, sum(longest_first))
+        # Down to what gives everybody two batches.
+        limits = [most * i // _N_LIMITS for i in range(_N_LIMITS, max(1, _N_LIMITS // (2 * n_workers)) - 1, -1)]
+        ways = (_starts(longest_first, limit) for limit in limits)
+        starts = min(ways, key=lambda way: _done_after(longest_first, way, n_workers))
+    return np.split(order, starts[1:]) if starts else []
+
+
+def _starts(longest_first: Sequence[int], max_tokens: int) -> list[int]:
+    """Where batches start that hold as much as they may."""
+    starts, start = list[int](), 0
+    while start < len(longest_first):
+        starts.append(start)
+        start += max(1, max_tokens // longest_first[start])
+    return starts
+
+
+def _done_after(longest_first: Sequence[int], starts: Sequence[int], n_workers: int) -> int:
+    """Tokens' worth of time until the last of so many workers is done with the batches that start there."""
+    ends = [*starts[1:], len(longest_first)]
+    costs = [(end - start) * longest_first[start] + _PASS_TOKENS for start, end in zip(starts, ends, strict=True)]
+    return max(sum(costs[i] for i in share) for share in shared_out(costs, n_workers))
 
 
 def longest_pair(config: Any, limit: int) -> int:

@@ -109,3 +109,14 @@ def _torch_team(process: int, n_threads: int) -> Team:
 
 def _size(n_processors: int) -> int:
     return max(1, min(n_processors, _LARGEST))
+
+
+def shared_out(sizes: Sequence[int], n: int) -> list[list[int]]:
+    """Places of the items for each of n workers, of nearly equal sums: the largest first, each to who has least."""
+    shares: list[list[int]] = [[] for _ in range(n)]
+    loads = [0] * n
+    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
+        least = loads.index(min(loads))
+        shares[least].append(place)
+        loads[least] += sizes[place]
+    return shares

@@ -7,7 +7,7 @@ from crosstune.pair_encoding import PairEncoder
 from crosstune.team import Team
 from crosstune.training import TrainingSettings, make_loss, train
 from crosstune.training.batches import GroupCollator, LengthGroupedSampler, micro_batches
-from crosstune.training.engine import Engine, Optimizer, _shared_out
+from crosstune.training.engine import Engine, Optimizer
 from crosstune.training.memory import free_bytes, is_out_of_memory, tokens_at_once
 
 
@@ -132,11 +132,6 @@ class TestThreads:
         assert all(any(trained is layer for trained, _ in second.copies) for layer in layers)
         assert {own.dtype for _, own in second.copies} == {torch.bfloat16, torch.float32}
         assert not any(own is p for _, own in second.copies for p in model.parameters())
-
-    def test_shares_by_hand(self):
-        # 9 to the first, 7 to the second, 5 to the second (12), 4 to the first (13), 1 to the second (13).
-        assert _shared_out([5, 9, 1, 7, 4], 2) == [[1, 4], [3, 0, 2]]
-        assert _shared_out([5], 2) == [[0], []]
 
 
 def test_steps_are_those_of_a_plain_loop(load, bert, make_groups, tmp_path):

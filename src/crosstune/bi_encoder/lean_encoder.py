@@ -82,8 +82,8 @@ class LeanEncoder:
                 rows[place] = row
 
         lengths = [len(text) for text in ids]
-        most = min(self._max_tokens, -(-sum(lengths) // self._team.size))
-        self._team.spread([partial(embed, batch) for batch in length_batches(lengths, most)])
+        batches = length_batches(lengths, self._max_tokens, self._team.size)
+        self._team.spread([partial(embed, batch) for batch in batches])
         return np.stack(rows)
 
     def _pass(self, role: Role, precision: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from abc import ABC, abstractmethod
@@ -91,9 +90,8 @@ class BatchScorer(ABC):
             logits[batch] = self._logits([encoded[i] for i in batch])
             advance(len(batch))
 
-        # Not so large that a thread is left without a batch.
-        most = min(self.max_tokens, math.ceil(sum(lengths) / self._team.size))
-        self._team.spread([partial(score, batch) for batch in length_batches(lengths, most)])
+        batches = length_batches(lengths, self.max_tokens, self._team.size)
+        self._team.spread([partial(score, batch) for batch in batches])
         return logits
 
     def _scoring(self) -> AbstractContextManager[None]:

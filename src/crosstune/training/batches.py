@@ -97,11 +97,12 @@ class GroupCollator:
     Args:
         encoder: Pads pairs.
         slice_tokens: Most padded tokens in a slice.
+        n_workers: How many slices are computed side by side.
     """
 
-    def __init__(self, encoder: PairEncoder, slice_tokens: int) -> None:
+    def __init__(self, encoder: PairEncoder, slice_tokens: int, n_workers: int = 1) -> None:
         self._encoder = encoder
-        self._slice_tokens = slice_tokens
+        self._slice_tokens, self._n_workers = slice_tokens, n_workers
 
     def halve(self) -> bool:
         """Cut slices half as large from now on; False when one pair alone fills a slice already."""
@@ -119,7 +120,7 @@ class GroupCollator:
 
         width = max(len(group.pairs) for group in groups)
         pairs = [pair for group in groups for pair in group.pairs]
-        batches = length_batches([len(pair.ids) for pair in pairs], self._slice_tokens)
+        batches = length_batches([len(pair.ids) for pair in pairs], self._slice_tokens, self._n_workers)
         slot = np.empty(len(pairs), np.int64)
         slot[np.concatenate(batches)] = np.arange(len(pairs))
         position = np.zeros((len(groups), width), np.int64)

@@ -173,7 +173,7 @@ class ContrastiveBatches:
         rivals = None
         if self._rival_questions:
             rivals = torch.tensor([[one.group != other.group for other in examples] for one in examples])
-        cut = length_batches([len(text) for text in texts], self._slice_tokens)
+        cut = length_batches([len(text) for text in texts], self._slice_tokens, self._engine.n_workers)
         back = torch.from_numpy(np.argsort(np.concatenate(cut)))  # (texts,) from the slices' order to ours
 
         def loss(vectors: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from crosstune.lean import LeanLayers, WordRows, bf16_layers, lean
-from crosstune.team import Team, torch_team
+from crosstune.team import Team, shared_out, torch_team
 from crosstune.training.settings import TrainingSettings
 
 _LARGEST_GRADIENT = 1.0
@@ -121,6 +121,11 @@ class Engine:
             self._workers.append(_Worker(*_copied(forward, trained_by, unused), alone=False))
         self.parameters = self._trained()
 
+    @property
+    def n_workers(self) -> int:
+        """How many slices are computed side by side."""
+        return self._team.size
+
     def _trained(self) -> dict[str, nn.Parameter]:
         named = dict(self.model.named_parameters())
         if self._rows is not None:
@@ -145,7 +150,7 @@ class Engine:
         Returns:
             The loss.
         """
-        shares = list(zip(self._workers, _shared_out([_size(part) for part in slices], self._team.size), strict=True))
+        shares = list(zip(self._workers, shared_out([_size(part) for part in slices], self._team.size), strict=True))
         outputs: list[Tensor | None] = [None] * len(slices)
 
         def compute(worker: _Worker, place: int) -> None:
@@ -280,14 +285,3 @@ def _copied(
 def _size(part: Mapping[str, Tensor]) -> int:
     """Padded tokens of a slice."""
     return part["input_ids"].numel()
-
-
-def _shared_out(sizes: Sequence[int], n: int) -> list[list[int]]:
-    """Places of the items for each of n workers, of nearly equal sums: the largest first, each to who has least."""
-    shares: list[list[int]] = [[] for _ in range(n)]
-    loads = [0] * n
-    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
-        least = loads.index(min(loads))
-        shares[least].append(place)
-        loads[least] += sizes[place]
-    return shares

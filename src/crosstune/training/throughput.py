@@ -79,9 +79,10 @@ def _tokens_per_s(
     model.train()
     lengths = [len(text) for text in texts]
     tokens = slice_tokens(next(model.parameters()).device.type)
-    slices = [encoder.pad([texts[i] for i in batch]) for batch in length_batches(lengths, tokens)]
-    used = sorted({token for part in slices for token in part["input_ids"].flatten().tolist()})
+    used = sorted({token for text in texts for token in encoder.pad([text])["input_ids"].flatten().tolist()})
     engine = Engine(model, precision, used, None if transformer_of(model) is model else lean_vectors(model))
+    batches = length_batches(lengths, tokens, engine.n_workers)
+    slices = [encoder.pad([texts[i] for i in batch]) for batch in batches]
     seconds = float("inf")
     for attempt in range(3):
         start = clock()

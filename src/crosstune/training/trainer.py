@@ -89,7 +89,7 @@ def train(
     pairs = [pair for group in groups for pair in group.pairs]
     engine = Engine(model, settings.precision, token_ids([pair.ids for pair in pairs]))
     most_tokens = tokens_at_once(model.config, device, settings.precision, max(len(pair.ids) for pair in pairs))
-    collator = GroupCollator(encoder, slice_tokens(device.type))
+    collator = GroupCollator(encoder, slice_tokens(device.type), engine.n_workers)
     outcome = run(
         engine=engine,
         gradients=Batches(engine, collator, groups, loss, most_tokens).gradients,
