@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from benchmarks import gpu
 from benchmarks.scaling import cores, graph_search, mining_passages, scoring_pairs, training_pairs
 from benchmarks.scoring import scoring
+from benchmarks.slices import slices
 from benchmarks.timing import machine
 from benchmarks.training import peak_memory, training
 from benchmarks.workload import MINILM, ROOT, XLMR
@@ -36,6 +37,7 @@ PARTS: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
         f"training, {XLMR}": lambda: training(XLMR),
     },
     "bulk": {f"scoring, 10,000 pairs, {MINILM}": lambda: scoring(MINILM, 10_000, one_query=False)},
+    "slices": {"batches cut for all threads": slices},
     "memory": {f"peak memory of training 48 pairs of 512 tokens, {XLMR}": lambda: peak_memory(XLMR)},
     "gpu": {
         f"GPU training, {XLMR}": lambda: gpu.training(XLMR),
