@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.recipes.run import OURS, RESULTS
+from benchmarks.recipes.run import OURS, RESULTS, UNTUNED
 from crosstune.data import read_qrels, read_run
 from crosstune.evaluation import HEADLINE, per_query
 from crosstune.evaluation.statistics import N_RESAMPLES, FloatArray, by_group, compare, estimate
 from crosstune.types import Estimate, ScoreKind
 
 _DEPTH = 50
-UNTUNED = ("bm25", "dense", "hybrid")
 _BEST = "the best untuned first stage of each set"
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from benchmarks.recipes.compare import UNTUNED, judged
-from benchmarks.recipes.run import OURS, POINTS, RESULTS, lines_of
+from benchmarks.recipes.compare import judged
+from benchmarks.recipes.run import OURS, POINTS, RESULTS, UNTUNED, lines_of
 from benchmarks.workload import ROOT
 
 _COLOURS = ("#1f5fa8", "#b4551d", "#4f7f3a", "#7a4f9a")

@@ -40,6 +40,7 @@ from crosstune.types import Qrels, Run, ScoreKind
 RESULTS = ROOT / "benchmarks" / "results" / "recipes"
 OURS = "crosstune"
 POINTS = "points.jsonl"
+UNTUNED = ("bm25", "dense", "hybrid")
 _OF_A_POINT = ("side", "seed", "minutes")
 
 
@@ -147,7 +148,7 @@ def _write_ours(out: Path, seed: int, target: Path, name: str) -> None:
     splits = json.loads((out / "splits.json").read_text(encoding="utf-8"))
     _write_judgments(read_qrels(out / "qrels.trec"), {q: splits["groups"][q] for q in splits["test"]}, target)
     for path in (out / "runs").glob("*.trec"):
-        untuned = path.stem in ("bm25", "dense", "hybrid")
+        untuned = path.stem in UNTUNED
         side = name if path.stem == "shipped" else path.stem if untuned else f"{name} {path.stem}"
         if side == name or (seed == 0 and not path.stem.startswith("ceiling")):
             _write(read_run(path, ScoreKind.FUSED), side, target, seed)
