@@ -19,6 +19,7 @@ from crosstune.lean import lean_vectors
 from crosstune.pair_encoding import CPU_BATCH_TOKENS, PairEncoder, length_batches
 from crosstune.scoring import TorchScorer
 from crosstune.training.engine import Engine
+from crosstune.training.trainer import token_ids
 
 _ROUNDS = 12
 _FULL, _CUT = "full", "cut for all"
@@ -34,7 +35,7 @@ def slices() -> dict[str, Any]:
     for n_pairs in (32, 48):
         encoder = PairEncoder(tokenizer, 256)
         pairs = [encoder.pair(*encoder.tokenize(list(pair))) for pair in mixed_pairs(n_pairs)]
-        engine = Engine(model, "bf16", _ids([pair.ids for pair in pairs]))
+        engine = Engine(model, "bf16", token_ids([pair.ids for pair in pairs]))
         rows |= _step(f"training, {n_pairs} pairs", engine, encoder.pad, pairs)
     rows |= _questions()
     for n_pairs in (5, 10, 20, 50, 100):
@@ -47,9 +48,8 @@ def _questions() -> dict[str, Any]:
     model = load_bi_encoder(resolve(EMBEDDED), "cpu")
     encoder = TextEncoder(model)
     texts = encoder.queries([query for query, _ in mixed_pairs(_BATCH)])
-    return _step(
-        f"training, {_BATCH} questions", Engine(model, "bf16", _ids(texts), lean_vectors(model)), encoder.pad, texts
-    )
+    engine = Engine(model, "bf16", token_ids(texts), lean_vectors(model))
+    return _step(f"training, {_BATCH} questions", engine, encoder.pad, texts)
 
 
 def _step(name: str, engine: Engine, pad: Callable[[Any], Any], texts: Sequence[Any]) -> dict[str, Any]:
@@ -89,7 +89,3 @@ def _rows(
 ) -> dict[str, Any]:
     found = table(alternate(sides, _ROUNDS), n_texts, _FULL)
     return {f"{name}, {side}": row | {"batches": len(batches[side])} for side, row in found.items()}
-
-
-def _ids(texts: Sequence[NDArray[np.int32]]) -> list[int]:
-    return [int(token) for token in np.unique(np.concatenate(texts))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,7 @@ def main() -> None:
         print(f"\n{name}, {len(groups)} test questions")
         for side, of_seeds in by_seed.items():
             print(f"  {side:62} {_row(of_seeds, None if side == OURS else values[OURS], groups)}")
-        best = max(UNTUNED, key=lambda untuned: float(values[untuned].mean()))
-        for label, side in [*((side, side) for side in values if side != OURS), (_BEST, best)]:
+        for label, side in [*((side, side) for side in values if side != OURS), (_BEST, best_untuned(by_seed))]:
             differences[label].append(_resampled(values[OURS] - values[side], groups))
     print("\nmean of the differences over sets")
     for label, found in differences.items():
@@ -52,6 +52,11 @@ def judged(folder: Path) -> tuple[list[str], dict[str, FloatArray]]:
         run = read_run(path, ScoreKind.FUSED, _DEPTH)
         found[run.name.rpartition("-")[0]].append(per_query(run, qrels, list(groups), [HEADLINE])[HEADLINE])
     return list(groups.values()), {side: np.stack(of_seeds) for side, of_seeds in found.items()}
+
+
+def best_untuned(by_seed: Mapping[str, FloatArray]) -> str:
+    """The untuned first stage that ranks the test questions best."""
+    return max(UNTUNED, key=lambda side: float(by_seed[side].mean()))
 
 
 def _row(of_seeds: FloatArray, ours: FloatArray | None, groups: list[str]) -> str:

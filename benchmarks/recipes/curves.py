@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from benchmarks.recipes.compare import judged
-from benchmarks.recipes.run import OURS, POINTS, RESULTS, UNTUNED, lines_of
+from benchmarks.recipes.compare import best_untuned, judged
+from benchmarks.recipes.run import OURS, POINTS, RESULTS, lines_of
 from benchmarks.workload import ROOT
 
 _COLOURS = ("#1f5fa8", "#b4551d", "#4f7f3a", "#7a4f9a")
@@ -40,9 +40,8 @@ def draw(name: str, points: list[dict[str, Any]]) -> None:
             axes.plot(minutes, test, "o-", color=colour, label=label)
             axes.plot(minutes, dev, ".--", color=colour, linewidth=0.8)
     _, by_seed = judged(RESULTS / name)
-    untuned = {side: float(by_seed[side].mean()) for side in UNTUNED}
-    best = max(untuned, key=untuned.__getitem__)
-    axes.axhline(untuned[best], color="#777777", linestyle=":", label=f"{best}, untuned")
+    best = best_untuned(by_seed)
+    axes.axhline(float(by_seed[best].mean()), color="#777777", linestyle=":", label=f"{best}, untuned")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(ScalarFormatter())

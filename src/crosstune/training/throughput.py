@@ -79,7 +79,7 @@ def _tokens_per_s(
     model.train()
     lengths = [len(text) for text in texts]
     tokens = slice_tokens(next(model.parameters()).device.type)
-    used = sorted({token for text in texts for token in encoder.pad([text])["input_ids"].flatten().tolist()})
+    used = encoder.pad(texts)["input_ids"].unique().tolist()
     engine = Engine(model, precision, used, None if transformer_of(model) is model else lean_vectors(model))
     batches = length_batches(lengths, tokens, engine.n_workers)
     slices = [encoder.pad([texts[i] for i in batch]) for batch in batches]
