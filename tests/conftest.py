@@ -240,15 +240,17 @@ def load():
     return loaded
 
 
-def _load_llm_stub():
-    """`llm/stub.py` as module `llm_stub`: with importlib mode the tests' folders are not on the path."""
-    spec = spec_from_file_location("llm_stub", Path(__file__).with_name("llm") / "stub.py")
+def _share(name: str, file: str) -> None:
+    """A file of helpers as a module: with importlib mode the tests' folders are not on the path."""
+    spec = spec_from_file_location(name, Path(__file__).parent / file)
     module = module_from_spec(spec)
-    sys.modules["llm_stub"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
 
 
-_load_llm_stub()
+_share("llm_stub", "llm/stub.py")
+_share("redis_data", "retrieval/redis_data.py")
+_share("foreign_data", "retrieval/foreign_data.py")
 
 
 @pytest.fixture

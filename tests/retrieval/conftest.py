@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from crosstune.retrieval.stores import RedisServer, embedded, embedded_redis
+from crosstune.retrieval.stores import RedisServer, embedded, embedded_redis, redis_connection
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +33,9 @@ def json_server(redis_packages: None, tmp_path_factory: pytest.TempPathFactory) 
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost server is waited for half a second."""
+    monkeypatch.setattr(redis_connection, "_PATIENCE_S", 0.5)
