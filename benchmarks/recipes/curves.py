@@ -1,12 +1,14 @@
 """Curves over time: python -m benchmarks.recipes.curves [SET ...], from the points that `run` wrote. Needs matplotlib.
 
-Each set gives docs/curves-<set>.svg: nDCG@10 against the minutes that a run took in all, test as a line, dev as a thin
-dashed one, and the best untuned first stage on test as a dotted one. Seeds that ran with one time only are dots.
+Each set gives docs/curves-<set>.svg, of the sides that ran with several times: nDCG@10 against the minutes that a run
+took in all, test as a line, dev as a thin dashed one, and the best untuned first stage on test as a dotted one. Seeds
+that ran with one time only are dots.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any
 
 from benchmarks.recipes.compare import best_untuned, judged
@@ -29,7 +31,9 @@ def draw(name: str, points: list[dict[str, Any]]) -> None:
 
     pyplot.rcParams["svg.hashsalt"] = name  # the same picture from the same points
     figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
-    sides = sorted({point["side"] for point in points}, key=lambda side: (side != OURS, side))
+    measured = {(point["side"], point["minutes"]) for point in points}
+    several = {side for side, n in Counter(side for side, _ in measured).items() if n > 1}
+    sides = sorted(several, key=lambda side: (side != OURS, side))
     seeds = sorted({point["seed"] for point in points})
     for side, colour in zip(sides, _COLOURS, strict=False):
         of_side = sorted((point for point in points if point["side"] == side), key=lambda point: point["took_min"])

@@ -3,11 +3,12 @@
 SIDE is "crosstune" or a key of `RIVALS`; DATA a file or BEIR folder. Rankings of the test questions go to
 benchmarks/results/recipes/<set>/<side>-<seed>.trec.gz with the judgments beside them, so that statistics can be redone;
 `python -m benchmarks.recipes.compare` makes the tables. The split is the same for every seed; of ours the rankings of
-the parts are kept for seed 0 alone. The time is for training alone on the rivals' side and for the whole run, judging
-included, on ours; runs.jsonl tells what each took in all, from reading to ranking, and with --as-long-as RIVAL ours is
-given as much as its last run took. Every run is a line of points.jsonl, too: minutes, nDCG@10 of dev and of test;
-`python -m benchmarks.recipes.curves` draws them. With --curve nothing else is written, so that a run with less time
-does not replace the one with all of it.
+the parts are kept for seed 0, the usual base and a limited time alone. The time is for training alone on the rivals'
+side and for the whole run, judging included, on ours; runs.jsonl tells what each took in all, from reading to ranking,
+and with --as-long-as RIVAL ours is given as much as its last run took. With --unlimited a recipe comes to its own end.
+
+Every run is a line of points.jsonl, too: minutes, nDCG@10 of dev and of test; `python -m benchmarks.recipes.curves`
+draws them. With --curve nothing else is written, so that a run with less time does not replace the one with all of it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from crosstune.types import Qrels, Run, ScoreKind
 RESULTS = ROOT / "benchmarks" / "results" / "recipes"
 OURS = "crosstune"
 POINTS = "points.jsonl"
+_UNLIMITED_MIN = 24 * 60.0
 UNTUNED = ("bm25", "dense", "hybrid")
 _OF_A_POINT = ("side", "seed", "minutes")
 
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--as-long-as", choices=list(RIVALS), help="minutes: what this rival took in all on this set")
+    parser.add_argument("--unlimited", action="store_true", help="as many minutes as the recipe wants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--base", help="cross-encoder to start from; default: ours the starter, rivals the bare encoder"
@@ -61,9 +64,11 @@ def main() -> None:
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
     minutes = options.minutes if options.as_long_as is None else _took(target, options.as_long_as)
+    minutes = _UNLIMITED_MIN if options.unlimited else minutes
     base = options.base or (STARTER if options.side == OURS else EMBEDDED)
     settings = TuneSettings(seed=options.seed, base=base, budget_s=60 * minutes, drop_leaks=True)
     side = options.side if options.base is None else f"{options.side} from {options.base}"
+    side += ", unlimited" if options.unlimited else ""
     start, said = time.monotonic(), dict[str, Any]()
     keep = not options.curve
     with tempfile.TemporaryDirectory() as temporary:
@@ -142,15 +147,16 @@ def _ours(data: Path, out: Path, settings: TuneSettings, target: Path | None, na
 
 
 def _write_ours(out: Path, seed: int, target: Path, name: str) -> None:
-    for earlier in target.glob(f"{_slug(name)}-*{seed}.trec.gz"):
-        if name != OURS or "-from-" not in earlier.name:
-            earlier.unlink()
+    if name == OURS:  # parts of an earlier run that this one does not have
+        for earlier in target.glob(f"{_slug(OURS)}-*{seed}.trec.gz"):
+            if "-from-" not in earlier.name and "-unlimited-" not in earlier.name:
+                earlier.unlink()
     splits = json.loads((out / "splits.json").read_text(encoding="utf-8"))
     _write_judgments(read_qrels(out / "qrels.trec"), {q: splits["groups"][q] for q in splits["test"]}, target)
     for path in (out / "runs").glob("*.trec"):
         untuned = path.stem in UNTUNED
         side = name if path.stem == "shipped" else path.stem if untuned else f"{name} {path.stem}"
-        if side == name or (seed == 0 and not path.stem.startswith("ceiling")):
+        if side == name or (name == OURS and seed == 0 and not path.stem.startswith("ceiling")):
             _write(read_run(path, ScoreKind.FUSED), side, target, seed)
 
 
