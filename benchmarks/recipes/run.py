@@ -161,8 +161,13 @@ def _write_ours(out: Path, seed: int, target: Path, name: str) -> None:
 
 
 def _write(run: Run, side: str, target: Path, seed: int) -> None:
+    """Six digits of a score tell them apart and nearly halve the file."""
     name = f"{_slug(side)}-{seed}"
-    write_run(replace(run, name=name), target / f"{name}.trec.gz")
+    short = {
+        query_id: tuple(replace(candidate, score=float(f"{candidate.score:.6g}")) for candidate in ranked)
+        for query_id, ranked in run.candidates.items()
+    }
+    write_run(replace(run, name=name, candidates=short), target / f"{name}.trec.gz")
 
 
 def _slug(side: str) -> str:
