@@ -249,7 +249,7 @@ def _share(name: str, file: str) -> None:
 
 
 _share("llm_stub", "llm/stub.py")
-_share("redis_data", "retrieval/redis_data.py")
+_share("store_data", "retrieval/store_data.py")
 _share("foreign_data", "retrieval/foreign_data.py")
 
 

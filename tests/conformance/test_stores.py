@@ -2,32 +2,24 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import store_data
+from store_data import DIMENSIONS, unit_rows
 
 from crosstune.errors import ConfigError, StoreError
 from crosstune.protocols import Store
 from crosstune.retrieval.stores import embedded_redis, matching, open_store, start_version
-from crosstune.types import Condition, IndexSpec, Origin, Passage
+from crosstune.types import Condition, Origin, Passage
 
-DIMENSIONS = 8
 FIELDS = {"product": "tag", "year": "numeric", "_Odd2": "tag"}
 STORES = ("folder", "redis")
 
 
-def spec(**changes):
-    values = {
-        "embedder": "tiny", "embedder_source": "embedded", "dimensions": DIMENSIONS, "language": "en",
-        "chunk_tokens": 64, "overlap_tokens": 8, "fields": FIELDS,
-    }  # fmt: skip
-    return IndexSpec(**(values | changes))
-
-
-def unit_rows(n, seed=0):
-    rows = np.random.default_rng(seed).normal(size=(n, DIMENSIONS))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+spec = partial(store_data.spec, fields=FIELDS)
 
 
 def passage(number, text="text", title="", metadata=None, document="a.md"):

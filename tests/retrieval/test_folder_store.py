@@ -2,31 +2,23 @@
 
 import json
 import sqlite3
-import subprocess
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
+import store_data
 
 from crosstune.errors import ConfigError, MissingExtraError, StoreError
 from crosstune.retrieval.stores import folder_view, matching, open_store, start_version, vectors
-from crosstune.types import Condition, IndexSpec, Passage
+from crosstune.types import Condition, Passage
 
 DIMENSIONS = 16
 
 
-def spec(**changes):
-    values = {
-        "embedder": "tiny", "embedder_source": "embedded", "dimensions": DIMENSIONS, "language": "en",
-        "chunk_tokens": 64, "overlap_tokens": 8, "fields": {"half": "tag"},
-    }  # fmt: skip
-    return IndexSpec(**(values | changes))
-
-
-def unit_rows(n, seed=0):
-    rows = np.random.default_rng(seed).normal(size=(n, DIMENSIONS))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+spec = partial(store_data.spec, dimensions=DIMENSIONS, fields={"half": "tag"})
+unit_rows = partial(store_data.unit_rows, dimensions=DIMENSIONS)
 
 
 def put(store, start, stop, seed=0):
@@ -187,25 +179,8 @@ def test_threads_search_while_one_writes(folder):
     assert len(store.search_vector(unit_rows(1)[0], 1000)) == 600
 
 
-_WRITER = """
-import sys
-sys.path[:0] = {path!r}
-from test_folder_store import put, spec
-from crosstune.retrieval.stores import start_version
-store = start_version(sys.argv[1], spec())
-for start in range(0, 100_000, 50):
-    put(store, start, start + 50)
-    print(start + 50, flush=True)
-"""
-
-
-def test_a_killed_writer_is_continued(folder, tmp_path):
-    script = tmp_path / "writer.py"
-    script.write_text(_WRITER.format(path=[str(__import__("pathlib").Path(__file__).parent)]))
-    with subprocess.Popen([sys.executable, str(script), str(folder)], stdout=subprocess.PIPE, text=True) as writer:
-        for _ in range(3):
-            acknowledged = int(writer.stdout.readline())
-        writer.kill()
+def test_a_killed_writer_is_continued(folder):
+    acknowledged = store_data.killed_writer("test_folder_store", folder)
     again = start_version(str(folder), spec())
     there = again.digests()
     assert {f"p{i:05}" for i in range(acknowledged)} <= set(there)

@@ -1,28 +1,13 @@
 """Servers and writers that are killed, and servers that come back."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
-from redis_data import client_of, put, spec, unit_rows
+from store_data import client_of, killed_writer, put, spec, unit_rows
 
 from crosstune.errors import StoreError
 from crosstune.retrieval.stores import embedded_redis, open_store, start_version
-
-_WRITER = """
-import sys
-sys.path[:0] = {path!r}
-from redis_data import put, spec
-from crosstune.retrieval.stores import start_version
-store = start_version(sys.argv[1], spec())
-for start in range(0, 100_000, 50):
-    put(store, start, start + 50)
-    print(start + 50, flush=True)
-"""
 
 
 def test_a_crash_loses_nothing_that_was_acknowledged(redis_packages, tmp_path, impatient):
@@ -128,14 +113,9 @@ def test_a_server_that_stays_away(redis_packages, impatient):
         assert 0.5 <= time.monotonic() - start < 5
 
 
-def test_a_killed_writer_is_continued(redis_server, tmp_path):
+def test_a_killed_writer_is_continued(redis_server):
     location = f"{redis_server.url}/killed"
-    script = tmp_path / "writer.py"
-    script.write_text(_WRITER.format(path=[os.path.dirname(__file__)]))
-    with subprocess.Popen([sys.executable, str(script), location], stdout=subprocess.PIPE, text=True) as writer:
-        for _ in range(3):
-            acknowledged = int(writer.stdout.readline())
-        writer.send_signal(signal.SIGKILL)
+    acknowledged = killed_writer("store_data", location)
     again = start_version(location, spec())
     there = again.digests()
     assert {f"p{i}" for i in range(acknowledged)} <= set(there)

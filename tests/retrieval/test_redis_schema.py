@@ -1,7 +1,7 @@
 """Schemas in files: written, edited, refused."""
 
 import pytest
-from redis_data import DIMENSIONS, client_of, put, spec, unit_rows
+from store_data import DIMENSIONS, client_of, put, spec, unit_rows
 
 from crosstune.errors import StoreError
 from crosstune.retrieval.stores import open_store, start_version

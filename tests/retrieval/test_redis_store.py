@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytest
-from redis_data import client_of, put, spec, unit_rows
+from store_data import client_of, put, spec, unit_rows
 
 from crosstune.errors import MissingExtraError, StoreError
 from crosstune.retrieval.stores import (

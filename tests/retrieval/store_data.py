@@ -1,10 +1,25 @@
-"""What the tests of Redis write into an index; loaded as module `redis_data`."""
+"""What the tests of stores write into an index, and a writer that is killed; loaded as module `store_data`."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 
 from crosstune.types import IndexSpec, Passage
 
 DIMENSIONS = 8
+
+_WRITER = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from {module} import put, spec
+from crosstune.retrieval.stores import start_version
+store = start_version(sys.argv[2], spec())
+for start in range(0, 100_000, 50):
+    put(store, start, start + 50)
+    print(start + 50, flush=True)
+"""
 
 
 def spec(**changes):
@@ -29,3 +44,13 @@ def client_of(url, **options):
     import redis
 
     return redis.Redis.from_url(url, decode_responses=True, protocol=2, **options)
+
+
+def killed_writer(module, location):
+    """Passages that a process had written, 50 a call, by a test module's `put` and `spec`, when it was killed."""
+    command = [sys.executable, "-c", _WRITER.format(module=module), str(Path(__file__).parent), str(location)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        for _ in range(3):
+            acknowledged = int(writer.stdout.readline())
+        writer.kill()
+    return acknowledged
