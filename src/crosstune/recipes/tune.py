@@ -201,14 +201,14 @@ class _Stages:
         folder.remember(plan=asdict(chosen))
         if beside and not chosen.worth_it:
             return self._as_it_came(reader, _no_time(chosen.judging_s), notes)
-        self._say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
-        if not chosen.fits:
-            self._say("The budget is short for this data and machine: more time (--budget) would train better.")
         with prepared.stopwatch.stage("mine negatives"):
             run = prepared.mining_run if first_stage is None else first_stage.mining_run
             mined = _mine(prepared, run, chosen, settings, folder, self._progress)
         if beside and not mined.groups:
             return self._as_it_came(reader, _NO_NEGATIVES, notes)
+        self._say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
+        if not chosen.fits:
+            self._say("The budget is short for this data and machine: more time (--budget) would train better.")
         reranker, training = self._train(reader, chosen, mined, first_stage, notes)
         return reranker, {"plan": asdict(chosen), "training": asdict(training)}
 
