@@ -71,10 +71,10 @@ def steady():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "learning_rate", lambda model, base: 3e-3)
         patch.setattr(retriever, "_learning_rate", lambda model: 3e-3)
-        patch.setattr(retriever, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
+        patch.setattr(retriever, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4, 0.0)])
         patch.setattr(prepare, "SentenceTransformerEmbedder", _in_fp32)
         patch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1e5))
-        patch.setattr(measure, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
+        patch.setattr(measure, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4, 0.0)])
         yield
 
 

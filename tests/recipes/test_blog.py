@@ -64,7 +64,7 @@ def steady() -> Iterator[None]:
         embedder = _in_fp32
         patch.setattr(prepare, "SentenceTransformerEmbedder", embedder)
         patch.setattr(blog, "measure_scoring", lambda *args: ("fp32", 1e4))
-        patch.setattr(blog, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4)])
+        patch.setattr(blog, "measure_training", lambda *args: [Throughput("fp32", "sdpa", 1e4, 0.0)])
         yield
 
 

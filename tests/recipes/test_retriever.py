@@ -20,7 +20,7 @@ from crosstune.types import Splits
 def tuner(corpus, bare_bert, monkeypatch):
     measured = []
     monkeypatch.setattr(
-        retriever, "measure_training", lambda *args: measured.append(1) or [Throughput("fp32", "eager", 1000.0)]
+        retriever, "measure_training", lambda *args: measured.append(1) or [Throughput("fp32", "eager", 1000.0, 0.0)]
     )
     known = {"embedding_s": 10.0}
     folder = SimpleNamespace(recall=known.get, remember=lambda **values: known.update(values), known=known)

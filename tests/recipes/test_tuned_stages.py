@@ -3,7 +3,6 @@
 import json
 import random
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from crosstune.errors import BundleError, ConfigError
 from crosstune.recipes import choose, judge, measure, prepare, retriever
 from crosstune.recipes import tune as recipe
 from crosstune.recipes.use import predict_file, rank_file
+from crosstune.training import Throughput
 from crosstune.types import Part, ScoreKind
 
 pytestmark = pytest.mark.usefixtures("steady")
@@ -155,7 +155,7 @@ def test_the_cross_encoder_is_left_out_when_there_is_no_time_to_judge_it(done, s
 
 def test_a_cross_encoder_that_there_is_no_time_to_tune_reads_as_it_came(done, settings, tmp_path, bert, monkeypatch):
     # A token a second in training: minutes for each step.
-    slow = SimpleNamespace(tokens_per_s=1.0, precision="fp32", attention="eager")
+    slow = Throughput("fp32", "eager", tokens_per_s=1.0, step_s=0.0)
     monkeypatch.setattr(measure, "measure_training", lambda *args: [slow])
     monkeypatch.setattr(measure, "measure_scoring", lambda *args: ("fp32", 1e6))
     monkeypatch.setattr(prepare, "_reads", lambda audit, embedder: True)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstune.training import Plan, Speed, Workload, plan, plan_first_stage, plan_reading
+from crosstune.training import Plan, Speed, Throughput, Workload, plan, plan_first_stage, plan_reading
 from crosstune.training.plan import mean_pair_tokens
 
 # Question 7 tokens, passage 90, 3 special: every pair has 100. Speeds are divided by the caution 0.85: the
@@ -19,7 +19,7 @@ WORK = Workload(
     depth=40,
     n_models=1,
 )
-SPEED = Speed(1000 / 0.85, 10000 / 0.85)
+SPEED = Speed(Throughput("fp32", "sdpa", 1000 / 0.85, 0.0), 10000 / 0.85)
 # Scoring a pair: 0.01 s. Judging: (50 + 100) x 40 x 0.01 = 60 s. A dev check: 50 x 20 x 0.01 = 10 s.
 # A step with 5 negatives: 8 x 6 x 100 / 1000 = 4.8 s, with 3: 3.2 s. An epoch: 80 / 8 = 10 steps.
 
@@ -37,6 +37,13 @@ class TestByHand:
         assert found.training_s == pytest.approx(192 + 30)
         assert found.judging_s == pytest.approx(60)
         assert found.fits
+
+    def test_a_step_has_a_price_of_its_own(self):
+        # 4 epochs: 40 x (4.8 + 1.7 / 0.85) = 272 s, and five checks of 10 s in the fifth of it that dev may take.
+        speed = replace(SPEED, training=replace(SPEED.training, step_s=1.7))
+        found = plan(WORK, speed, 10_000, max_epochs=4.0)
+        assert (found.n_steps, found.n_evaluations) == (40, 5)
+        assert found.training_s == pytest.approx(272 + 50)
 
     def test_fewer_epochs(self):
         # 240 s, 180 after judging, 144 of them for steps: 30 of 4.8 s, 3 epochs. Dev: 28.8 s, 2 checks.
@@ -175,7 +182,8 @@ works = st.builds(
     n_models=st.integers(1, 2),
     n_runs=st.integers(1, 2),
 )
-speeds = st.builds(Speed, st.floats(100, 1e5), st.floats(100, 1e5))
+throughputs = st.builds(Throughput, st.just("fp32"), st.just("sdpa"), st.floats(100, 1e5), st.floats(0, 2))
+speeds = st.builds(Speed, throughputs, st.floats(100, 1e5))
 budgets = st.floats(1, 1e5)
 
 
@@ -216,10 +224,11 @@ class TestFirstStage:
     # 640 pairs of 20 and 180 tokens: 32 pairs of 200 tokens make a step, 20 steps an epoch. 1,000 tokens a second, of
     # which 850 are counted on: a step takes 6,400 / 850 = 7.53 s.
     QUERIES, PASSAGES = np.full(640, 20), np.full(640, 180)
+    SPEED = Throughput("fp32", "sdpa", 1000.0, 0.0)
 
     def plan(self, budget_s, **changes):
         options = {"batch": 32, "longest": 256, "max_epochs": 4.0} | changes
-        return plan_first_stage(self.QUERIES, self.PASSAGES, 1000.0, budget_s, **options)
+        return plan_first_stage(self.QUERIES, self.PASSAGES, self.SPEED, budget_s, **options)
 
     def test_with_time_for_all_epochs(self):
         found = self.plan(10_000)
@@ -232,6 +241,13 @@ class TestFirstStage:
         assert (found.n_steps, found.max_length) == (39, 256)
         assert found.n_epochs == pytest.approx(1.95)
 
+    def test_a_step_takes_its_time_however_short_its_texts_are(self):
+        # Questions alone: 32 x 20 tokens are 0.64 s, and 1.06 s go to every step: (1.06 + 0.64) / 0.85 = 2 s.
+        slow = Throughput("fp32", "sdpa", 1000.0, 1.06)
+        options = {"batch": 32, "longest": 256, "max_epochs": 4.0}
+        found = plan_first_stage(self.QUERIES, np.zeros_like(self.PASSAGES), slow, 101, **options)
+        assert (found.n_steps, found.training_s) == (50, pytest.approx(100))
+
     def test_shorter_texts_buy_epochs(self):
         # 200 s are 26 whole steps (1.3 epochs). At 192 tokens nothing is cut; at 128 a step has 32 * 148 tokens,
         # 5.57 s: 35 steps, 1.75 epochs.
@@ -240,7 +256,7 @@ class TestFirstStage:
 
     def test_never_fewer_steps_than_say_anything(self):
         assert self.plan(1).n_steps == 10
-        few = plan_first_stage(np.full(40, 20), np.full(40, 180), 1000.0, 1, batch=32, longest=256, max_epochs=4.0)
+        few = plan_first_stage(np.full(40, 20), np.full(40, 180), self.SPEED, 1, batch=32, longest=256, max_epochs=4.0)
         assert few.n_steps == 8  # all four epochs are no more
 
     def test_a_model_that_reads_less_than_128_tokens(self):

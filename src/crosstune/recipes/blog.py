@@ -31,6 +31,7 @@ from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring
 from crosstune.training import (
     EncodedGroup,
+    Throughput,
     TrainingResult,
     TrainingSettings,
     load_trained,
@@ -133,16 +134,16 @@ def _train(
     scorer = TorchScorer(model, tokenizer, max_length)
     encoded = scorer.encode([(pair.query, pair.passage) for pair in pairs])
     with prepared.stopwatch.stage("measure speed"):
-        measured = _measure(model, scorer, pairs, encoded, settings.seed, folder)
-    say(_plan_sentence(encoded, max_length, measured))
+        way, scoring_precision = _measure(model, scorer, pairs, encoded, settings.seed, folder)
+    say(_plan_sentence(encoded, max_length, way))
     steps_per_epoch = math.ceil(len(pairs) / _BATCH_PAIRS)
-    training = _training_settings(_N_EPOCHS * steps_per_epoch, measured, settings.seed)
+    training = _training_settings(_N_EPOCHS * steps_per_epoch, way, settings.seed)
     groups = [EncodedGroup((pair,), (float(source.label),)) for pair, source in zip(encoded, pairs, strict=True)]
 
     def heard(step: int, score: float) -> None:
         say(f"Epoch {step // steps_per_epoch} of {_N_EPOCHS}: MSE on the training pairs {-score:.4f}")
 
-    validate = TrainingError(tokenizer, max_length, measured["scoring_precision"], groups)
+    validate = TrainingError(tokenizer, max_length, scoring_precision, groups)
     with prepared.stopwatch.stage("train"):
         result = train(
             model, scorer.encoder, groups, make_loss("bce"), validate, training, folder.training, progress,
@@ -156,7 +157,7 @@ def _train(
         tokenizer=tokenizer,
         base=base,
         max_length=max_length,
-        precision=measured["scoring_precision"],
+        precision=scoring_precision,
         training=result,
         chance_loss=math.log(2),
         reads=settings.depth,
@@ -191,7 +192,7 @@ class TrainingError:
         return -mean_squared_error(logits, self._labels)
 
 
-def _training_settings(n_steps: int, measured: dict[str, Any], seed: int) -> TrainingSettings:
+def _training_settings(n_steps: int, way: Throughput, seed: int) -> TrainingSettings:
     """The article's; gradients are clipped at 1, AdamW and the linear schedule are the engine's own."""
     return TrainingSettings(
         n_steps=n_steps,
@@ -200,8 +201,8 @@ def _training_settings(n_steps: int, measured: dict[str, Any], seed: int) -> Tra
         batch_groups=_BATCH_PAIRS,
         warmup_share=0.1,
         weight_decay=0.01,
-        precision=measured["training_precision"],
-        attention=measured["attention"],
+        precision=way.precision,
+        attention=way.attention,
         n_evaluations=_N_EPOCHS,
         keep="last",
         seed=seed,
@@ -236,35 +237,29 @@ def _measure(
     encoded: Sequence[EncodedPair],
     seed: int,
     folder: RunFolder,
-) -> dict[str, Any]:
-    """Measure precision and attention, or recall what the interrupted run chose."""
-    remembered: dict[str, Any] | None = folder.recall("measured")
-    if remembered is not None:
-        return remembered
-    n_timed = min(_PAIRS_TO_TIME, len(pairs))
-    timed = np.random.default_rng(seed).choice(len(pairs), size=n_timed, replace=False)
-    texts = [(pairs[i].query, pairs[i].passage) for i in timed]
-    tokenizer, max_length = scorer.encoder.tokenizer, scorer.encoder.max_length
-    scoring_precision, _ = measure_scoring(model, tokenizer, max_length, texts)
-    fastest = measure_training(model, scorer.encoder, [encoded[i] for i in timed])[0]
-    measured = {
-        "training_precision": fastest.precision,
-        "attention": fastest.attention,
-        "training_tokens_per_s": fastest.tokens_per_s,
-        "scoring_precision": scoring_precision,
-    }
-    folder.remember(measured=measured)
-    return measured
+) -> tuple[Throughput, Precision]:
+    """The fastest way to train and the precision to score with: measured, or what the interrupted run chose."""
+    measured = folder.recall("measured")
+    if measured is None:
+        n_timed = min(_PAIRS_TO_TIME, len(pairs))
+        timed = np.random.default_rng(seed).choice(len(pairs), size=n_timed, replace=False)
+        texts = [(pairs[i].query, pairs[i].passage) for i in timed]
+        tokenizer, max_length = scorer.encoder.tokenizer, scorer.encoder.max_length
+        scoring_precision, _ = measure_scoring(model, tokenizer, max_length, texts)
+        fastest = measure_training(model, scorer.encoder, [encoded[i] for i in timed])[0]
+        measured = {"training": asdict(fastest), "scoring_precision": scoring_precision}
+        folder.remember(measured=measured)
+    return Throughput(**measured["training"]), measured["scoring_precision"]
 
 
-def _plan_sentence(encoded: Sequence[EncodedPair], max_length: int, measured: dict[str, Any]) -> str:
+def _plan_sentence(encoded: Sequence[EncodedPair], max_length: int, way: Throughput) -> str:
     n_cut = sum(pair.truncated for pair in encoded)
-    n_tokens = _N_EPOCHS * sum(len(pair.ids) for pair in encoded)
-    minutes = n_tokens / measured["training_tokens_per_s"] / 60
+    step_s = way.seconds(_BATCH_PAIRS * float(np.mean([len(pair) for pair in encoded])))
+    minutes = _N_EPOCHS * math.ceil(len(encoded) / _BATCH_PAIRS) * step_s / 60
     return (
         f"Plan of the blog recipe: {len(encoded):,} pairs, half entailment and half contradiction, "
         f"{_N_EPOCHS} epochs in batches of {_BATCH_PAIRS}; {n_cut:,} pairs are cut at {max_length} tokens. "
-        f"{measured['training_precision']}, {measured['attention']} attention; about {minutes:.1f} min of "
+        f"{way.precision}, {way.attention} attention; about {minutes:.1f} min of "
         "training."
     )
 

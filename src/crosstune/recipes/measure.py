@@ -14,13 +14,24 @@ from crosstune.recipes.prepare import Prepared
 from crosstune.recipes.run_folder import RunFolder
 from crosstune.recipes.settings import TuneSettings
 from crosstune.scoring import Precision, TorchScorer, best_device, measure_scoring
-from crosstune.training import Plan, ReadingPlan, Speed, Workload, measure_training, plan, plan_reading
+from crosstune.training import (
+    Plan,
+    ReadingPlan,
+    Speed,
+    Throughput,
+    Workload,
+    measure_training,
+    plan,
+    plan_reading,
+)
 from crosstune.types import Collection
 
 # Longest pairs considered: beyond them a CPU has no time, and few answers have their point there.
 _LONGEST = {"cpu": 256, "cuda": 512}
 BATCH_GROUPS = 8
-_PAIRS_TO_TIME = 24
+# How many pairs are timed: of training as many as a batch has, of scoring as many as keep the device busy.
+_PAIRS_TO_TRAIN = {"cpu": 24, "cuda": 48}
+_PAIRS_TO_SCORE = {"cpu": 24, "cuda": 960}
 # A fresh head has to be learnt from nothing; a reranker only adapted, and forgets when pushed on.
 _MAX_EPOCHS = {CheckpointKind.ENCODER: 4.0, CheckpointKind.RERANKER: 3.0}
 # Left of the budget for statistics, report and saving.
@@ -35,15 +46,13 @@ class Measured:
         work, speed: What has to be done, and how fast it is.
         max_epochs: More of them would overfit this base.
         longest: Most tokens of a pair to consider.
-        training_precision, attention, scoring_precision: The fastest ways.
+        scoring_precision: The faster one.
     """
 
     work: Workload
     speed: Speed
     max_epochs: float
     longest: int
-    training_precision: str
-    attention: str
     scoring_precision: Precision
 
     def plan(self, budget_s: float) -> Plan:
@@ -85,7 +94,8 @@ def measure(
         n_runs: First stages whose candidates are judged.
     """
     collection, splits = prepared.collection, prepared.splits
-    longest = longest_pair(model.config, _LONGEST[best_device().type])
+    device = best_device().type
+    longest = longest_pair(model.config, _LONGEST[device])
     encoder = PairEncoder(tokenizer, longest)
     passages = [passage.full_text for passage in list(collection.passages.values())[:5000]]
     queries = [collection.queries[query_id].text for query_id in splits.train]
@@ -101,24 +111,30 @@ def measure(
     )
     ways = folder.recall("speed")
     if ways is None:
-        pairs = _sample_pairs(collection, splits.train, settings.seed)
+        pairs = _sample_pairs(collection, splits.train, _PAIRS_TO_SCORE[device], settings.seed)
         scoring_precision, scoring_speed = measure_scoring(model, tokenizer, longest, pairs)
-        fastest = measure_training(model, encoder, TorchScorer(model, tokenizer, longest).encode(pairs))[0]
+        encoded = TorchScorer(model, tokenizer, longest).encode(pairs[: _PAIRS_TO_TRAIN[device]])
+        fastest = measure_training(model, encoder, encoded)[0]
         ways = {
-            "speed": asdict(Speed(fastest.tokens_per_s, scoring_speed)),
-            "training_precision": fastest.precision,
-            "attention": fastest.attention,
+            "training": asdict(fastest),
+            "scoring_tokens_per_s": scoring_speed,
             "scoring_precision": scoring_precision,
         }
         folder.remember(speed=ways)
-    model.set_attn_implementation(ways["attention"])
+    speed = Speed(Throughput(**ways["training"]), ways["scoring_tokens_per_s"])
+    model.set_attn_implementation(speed.training.attention)
     return Measured(
-        work, max_epochs=_MAX_EPOCHS[base.kind], longest=longest, **ways | {"speed": Speed(**ways["speed"])}
+        work=work,
+        speed=speed,
+        max_epochs=_MAX_EPOCHS[base.kind],
+        longest=longest,
+        scoring_precision=ways["scoring_precision"],
     )
 
 
-def _sample_pairs(collection: Collection, query_ids: Sequence[str], seed: int) -> list[tuple[str, str]]:
+def _sample_pairs(collection: Collection, query_ids: Sequence[str], n_pairs: int, seed: int) -> list[tuple[str, str]]:
+    """Questions, each once where there are enough of them, with any passages."""
     random = np.random.default_rng(seed)
     passages = list(collection.passages.values())
-    chosen = random.choice(len(query_ids), size=min(_PAIRS_TO_TIME, len(query_ids)), replace=False)
+    chosen = random.choice(len(query_ids), size=n_pairs, replace=n_pairs > len(query_ids))
     return [(collection.queries[query_ids[i]].text, passages[random.integers(len(passages))].full_text) for i in chosen]

@@ -142,7 +142,7 @@ class FirstStageTuner:
 
     def _plan(self, budget_s: float, max_epochs: float = MAX_EPOCHS) -> FirstStagePlan:
         return plan_first_stage(
-            *self._lengths, self._speed.tokens_per_s, budget_s,
+            *self._lengths, self._speed, budget_s,
             batch=BATCH, longest=self._longest, max_epochs=max_epochs,
         )  # fmt: skip
 
@@ -150,7 +150,7 @@ class FirstStageTuner:
         """Of questions alone. An example is a question with all its answers, and passages cost nothing."""
         lengths = self._question_lengths
         return plan_first_stage(
-            lengths, np.zeros_like(lengths), self._speed.tokens_per_s, budget_s,
+            lengths, np.zeros_like(lengths), self._speed, budget_s,
             batch=BATCH, longest=self._longest, max_epochs=MAX_EPOCHS,
         )  # fmt: skip
 

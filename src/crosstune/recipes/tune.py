@@ -206,7 +206,8 @@ class _Stages:
             mined = _mine(prepared, run, chosen, settings, folder, self._progress)
         if beside and not mined.groups:
             return self._as_it_came(reader, _NO_NEGATIVES, notes)
-        self._say(f"Plan: {chosen.sentence()}; {measured.training_precision}, {measured.attention} attention.")
+        way = measured.speed.training
+        self._say(f"Plan: {chosen.sentence()}; {way.precision}, {way.attention} attention.")
         if not chosen.fits:
             self._say("The budget is short for this data and machine: more time (--budget) would train better.")
         reranker, training = self._train(reader, chosen, mined, first_stage, notes)
@@ -262,8 +263,8 @@ class _Stages:
             loss=settings.loss,
             learning_rate=learning_rate(model, self._base),
             batch_groups=BATCH_GROUPS,
-            precision=measured.training_precision,
-            attention=measured.attention,
+            precision=measured.speed.training.precision,
+            attention=measured.speed.training.attention,
             n_evaluations=chosen.n_evaluations,
             # The plan is made of measured speed; a machine that slows down must not overrun without end.
             deadline_s=max(30.0, 1.5 * chosen.training_s),

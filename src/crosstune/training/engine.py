@@ -39,21 +39,24 @@ class _Worker:
 
     def collect(self) -> None:
         """Sum the gradients of one slice in float32: in bfloat16 small ones would be lost beside the sum."""
-        for place, (trained, own) in enumerate(self.copies):
-            if own.grad is None or own.dtype == torch.float32:  # which the backward pass sums by itself
-                continue
-            if self._alone:
-                trained.grad = _sum(trained.grad, own.grad)
-            else:
-                self._sums[place] = _sum(self._sums[place], own.grad)
+        # Those of float32 copies the backward pass sums by itself.
+        due = {i: own.grad for i, (_, own) in enumerate(self.copies) if own.dtype != torch.float32}
+        found = {i: gradient for i, gradient in due.items() if gradient is not None}
+        totals = [self.copies[i][0].grad if self._alone else self._sums[i] for i in found]
+        for i, total in zip(found, _added(totals, list(found.values())), strict=True):
+            trained, own = self.copies[i]
             own.grad = None
+            if self._alone:
+                trained.grad = total
+            else:
+                self._sums[i] = total
 
     def hand_over(self) -> None:
         """Add what was summed to the gradients of the trained parameters."""
         for place, (trained, own) in enumerate(self.copies):
             for gradient in (self._sums[place], own.grad):
                 if gradient is not None:
-                    trained.grad = _sum(trained.grad, gradient)
+                    (trained.grad,) = _added([trained.grad], [gradient])
         self.forget()
 
     def forget(self) -> None:
@@ -64,13 +67,25 @@ class _Worker:
 
     def refresh(self) -> None:
         """Bring the copies up to the trained parameters."""
+        if not self.copies:
+            return
         with torch.no_grad():
-            for trained, own in self.copies:
-                own.copy_(trained)
+            torch._foreach_copy_([own for _, own in self.copies], [trained for trained, _ in self.copies])
 
 
-def _sum(total: Tensor | None, gradient: Tensor) -> Tensor:
-    return gradient.float() if total is None else total.add_(gradient)
+def _added(totals: Sequence[Tensor | None], gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Float32 totals with the gradients added, in a few launches on a GPU however many tensors there are."""
+    sums = [
+        torch.empty_like(gradient, dtype=torch.float32) if total is None else total
+        for total, gradient in zip(totals, gradients, strict=True)
+    ]
+    for write, places in (
+        (torch._foreach_copy_, [i for i, total in enumerate(totals) if total is None]),
+        (torch._foreach_add_, [i for i, total in enumerate(totals) if total is not None]),
+    ):
+        if places:  # Empty lists are refused.
+            write([sums[i] for i in places], [gradients[i] for i in places])
+    return sums
 
 
 class Engine:
@@ -262,9 +277,7 @@ class Optimizer:
         for name, parameter in self._engine.parameters.items():
             moments = {key.rsplit("/", 1)[1]: t for key, t in tensors.items() if key.rsplit("/", 1)[0] == name}
             if moments:
-                self._adam.state[parameter] = {
-                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in moments.items()
-                }
+                self._adam.state[parameter] = {key: t.to(parameter.device) for key, t in moments.items()}
 
 
 def _copied(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstune.training.throughput import Throughput
+
 LENGTHS = (64, 96, 128, 192, 256, 384, 512)
 # Candidates that a cross-encoder reads of each question where there is no time for all: the order of the first ten is
 # what is looked at, and the parts that cost little have brought the answer there or near.
@@ -68,9 +70,14 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Measured on this machine, useful tokens a second."""
+    """Measured on this machine.
 
-    training_tokens_per_s: float
+    Attributes:
+        training: Of the fastest way to train.
+        scoring_tokens_per_s: Useful tokens that are read in a second.
+    """
+
+    training: Throughput
     scoring_tokens_per_s: float
 
 
@@ -206,7 +213,7 @@ def _for_way(
     tokens = mean_pair_tokens(work, max_length)
     scoring_s = tokens / (speed.scoring_tokens_per_s * _CAUTION)  # seconds a pair
     judging_s = work.n_judged(reads) * scoring_s
-    step_s = batch_groups * (1 + n_negatives) * tokens / (speed.training_tokens_per_s * _CAUTION)
+    step_s = speed.training.seconds(batch_groups * (1 + n_negatives) * tokens) / _CAUTION
     steps_per_epoch = math.ceil(work.n_groups / batch_groups)
     dev_depth, n_dev = min(_DEPTH_OF_CHECK, reads), min(100, work.n_dev)
     check_s = n_dev * dev_depth * scoring_s
@@ -265,7 +272,7 @@ class FirstStagePlan:
 def plan_first_stage(
     query_lengths: NDArray[np.int64],
     passage_lengths: NDArray[np.int64],
-    tokens_per_s: float,
+    speed: Throughput,
     budget_s: float,
     *,
     batch: int,
@@ -279,7 +286,7 @@ def plan_first_stage(
 
     Args:
         query_lengths, passage_lengths: Tokens of each example's texts; passages whose vectors are known have none.
-        tokens_per_s: Measured training speed.
+        speed: Of training, measured.
         budget_s: Seconds.
         batch: Pairs in an optimizer step.
         longest: Most tokens of a text that the model reads.
@@ -287,7 +294,7 @@ def plan_first_stage(
     """
     lengths = [length for length in reversed(LENGTHS) if 128 <= length < longest]
     plans = [
-        _first_stage(query_lengths, passage_lengths, tokens_per_s, budget_s, batch, length, max_epochs)
+        _first_stage(query_lengths, passage_lengths, speed, budget_s, batch, length, max_epochs)
         for length in (longest, *lengths)
     ]
     return next((p for p in plans if p.n_epochs >= min(_MIN_EPOCHS, max_epochs)), plans[-1])
@@ -296,7 +303,7 @@ def plan_first_stage(
 def _first_stage(
     query_lengths: NDArray[np.int64],
     passage_lengths: NDArray[np.int64],
-    tokens_per_s: float,
+    speed: Throughput,
     budget_s: float,
     batch: int,
     length: int,
@@ -304,7 +311,7 @@ def _first_stage(
 ) -> FirstStagePlan:
     n_examples = len(query_lengths)
     tokens = float(np.minimum(query_lengths, length).mean() + np.minimum(passage_lengths, length).mean())
-    step_s = min(batch, n_examples) * tokens / (tokens_per_s * _CAUTION)
+    step_s = speed.seconds(min(batch, n_examples) * tokens) / _CAUTION
     steps_per_epoch = math.ceil(n_examples / batch)
     most = math.ceil(max_epochs * steps_per_epoch)
     n_steps = min(most, max(int(budget_s / step_s), min(_FEWEST_STEPS, most)))
