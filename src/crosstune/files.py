@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from crosstune.errors import DataError
+
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON in one step: a reader sees the old file or the new one, whenever the power fails."""
@@ -28,3 +30,18 @@ def sha256_of(paths: Iterable[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def require_file(path: Path) -> None:
+    """Make sure that a path is a file, which can be read more than once.
+
+    Raises:
+        DataError: It is not; says what it is instead.
+    """
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise DataError(f"this is a folder ({path}); pass a file", path)
+    if path.exists():
+        raise DataError(f"this is a pipe or a device ({path}), which can be read only once; save its content in a file", path)
+    raise DataError(f"there is no such file ({path}); check the path", path)

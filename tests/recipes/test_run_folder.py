@@ -29,6 +29,17 @@ def test_another_run_in_the_folder_is_refused_by_name_of_what_differs(tmp_path, 
         RunFolder(tmp_path / "out", {**IDENTITY, changed: "other"})
 
 
+def test_an_unfinished_run_of_another_version_is_refused_and_a_finished_one_read(tmp_path):
+    RunFolder(tmp_path / "out", IDENTITY)
+    manifest = tmp_path / "out" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"format": 1}))
+    with pytest.raises(ConfigError, match=r"another version of crosstune began.*--overwrite"):
+        RunFolder(tmp_path / "out", IDENTITY)
+    manifest.write_text(json.dumps(content | {"format": 1, "status": "complete"}))
+    assert RunFolder(tmp_path / "out", IDENTITY).complete
+
+
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     folder = RunFolder(tmp_path / "out", IDENTITY)
     folder.remember(measured=1)

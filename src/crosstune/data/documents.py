@@ -13,6 +13,7 @@ from crosstune.data.records import column_key
 from crosstune.encoding import detect_encoding, open_text
 from crosstune.errors import DataError
 from crosstune.extras import require
+from crosstune.files import require_file
 
 _TEXT_NAMES = ("text", "passage", "content", "answer", "document", "body")
 _SCORE_NAME = "firststagescore"
@@ -44,8 +45,7 @@ def read_documents(path: str | Path) -> Documents:
         DataError: Not readable, no such column, an empty text, or a score that is not a number.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"there is no such file ({path}); check the path", path)
+    require_file(path)
     rows = list(_rows(path))
     if not rows:
         raise DataError("the file has no passages; expected at least one", path)

@@ -20,6 +20,7 @@ from crosstune.data.prepare import prepare
 from crosstune.data.records import Record, Source
 from crosstune.data.settings import LoadSettings
 from crosstune.errors import DataError, LeakageError
+from crosstune.files import require_file
 from crosstune.language import detect_language
 from crosstune.progress import Progress, silent
 from crosstune.types import Collection
@@ -147,8 +148,7 @@ def open_source(path: Path, settings: LoadSettings, log: AuditLog) -> Source:
     Raises:
         DataError: No such file, an unknown ending, or the format's own complaints.
     """
-    if not path.is_file():
-        raise DataError(f"there is no such file or folder ({path}); check the path", path)
+    require_file(path)
     opener = _OPENERS.get(path.suffix.lower())
     if opener is None:
         known = ", ".join(_OPENERS)

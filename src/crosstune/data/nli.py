@@ -18,6 +18,7 @@ from crosstune.data.csvfile import open_csv
 from crosstune.data.records import Record
 from crosstune.data.settings import LoadSettings
 from crosstune.errors import DataError
+from crosstune.files import require_file
 from crosstune.text import normalized
 
 LABELS = {"contradiction": 0, "entailment": 1}
@@ -58,8 +59,7 @@ def read_qa_dict(path: str | Path) -> dict[str, dict[str, str]]:
         DataError: The file or a row cannot be read, a row is labelled as a wrong answer, or nothing is left.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"there is no such file ({path}); check the path", path)
+    require_file(path)
     log = AuditLog(path)
     records = list(open_csv(path, LoadSettings(), log).records)
     _refuse_wrong_answers(records, path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from crosstune.errors import DataError
+from crosstune.files import require_file
 from crosstune.types import Candidate, Qrels, Run, ScoreKind
 
 
@@ -122,8 +123,7 @@ def _text(raw: BinaryIO, path: str | Path) -> TextIO:
 
 def _fields(path: str | Path, count: int, layout: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of each line that is not blank."""
-    if not Path(path).is_file():
-        raise DataError(f"there is no such file ({path}); check the path", path)
+    require_file(Path(path))
     opened = gzip.open if str(path).endswith(".gz") else open
     with opened(path, "rt", encoding="utf-8-sig") as file:
         try:

@@ -15,7 +15,8 @@ from crosstune.errors import ConfigError
 from crosstune.files import write_json
 from crosstune.types import Run
 
-_FORMAT = 1
+# Raised when what an unfinished run remembers changes its form.
+_FORMAT = 2
 _PACKAGES = ("crosstune", "torch", "transformers", "sentence-transformers", "bm25s", "numpy", "scipy")
 
 
@@ -124,6 +125,11 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} holds a run with different {', '.join(changed)}; choose another --out folder, or pass "
                 "--overwrite to replace that run"
+            )
+        if existing.get("format") != _FORMAT and existing.get("status") != "complete":
+            raise ConfigError(
+                f"{self.path} holds a run that another version of crosstune began and did not finish; pass --overwrite "
+                "to begin it anew, or choose another --out folder"
             )
 
     def _clear(self) -> None:
