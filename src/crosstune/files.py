@@ -43,5 +43,7 @@ def require_file(path: Path) -> None:
     if path.is_dir():
         raise DataError(f"this is a folder ({path}); pass a file", path)
     if path.exists():
-        raise DataError(f"this is a pipe or a device ({path}), which can be read only once; save its content in a file", path)
+        raise DataError(
+            f"this is a pipe or a device ({path}), which can be read only once; save its content in a file", path
+        )
     raise DataError(f"there is no such file ({path}); check the path", path)
