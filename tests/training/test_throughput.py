@@ -7,6 +7,7 @@ from crosstune.bi_encoder import TextEncoder, load_bi_encoder
 from crosstune.checkpoints import resolve
 from crosstune.pair_encoding import PairEncoder
 from crosstune.training import measure_training
+from crosstune.training.engine import Engine
 
 
 def clock_of(durations):
@@ -56,6 +57,37 @@ def test_the_model_is_unchanged_and_has_no_gradients(parts):
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def out_of_memory_above(monkeypatch, n_texts):
+    gradients = Engine.gradients
+
+    def limited(self, slices, loss, twice=False):
+        if sum(len(part["input_ids"]) for part in slices) > n_texts:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return gradients(self, slices, loss, twice)
+
+    monkeypatch.setattr(Engine, "gradients", limited)
+
+
+def test_what_does_not_fit_into_memory_is_timed_by_fewer_pairs(parts, monkeypatch):
+    model, encoder, pairs = parts
+    out_of_memory_above(monkeypatch, 1)
+    # Of each way the clock is read once before memory runs out; then one pair takes 6 s, the shortest 6 and the
+    # optimizer 6: hopeless, so that nothing is repeated.
+    ticks = iter([0.0, *(0.0, 6.0), *(6.0, 12.0), *(12.0, 18.0)] * 4)
+    found = measure_training(model, encoder, [pairs[0]] * 2, lambda: next(ticks))
+    # Nothing is left beside the shortest, so that a fifth of the 6 s is put down to the tokens.
+    assert [(f.tokens_per_s, f.step_s) for f in found] == [(pytest.approx(len(pairs[0]) / 1.2), 12.0)] * 4
+    with pytest.raises(StopIteration):
+        next(ticks)
+
+
+def test_one_pair_that_does_not_fit_is_an_error(parts, monkeypatch):
+    model, encoder, pairs = parts
+    out_of_memory_above(monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        measure_training(model, encoder, pairs)
 
 
 def test_an_attention_that_the_model_lacks_is_left_out(parts, monkeypatch):

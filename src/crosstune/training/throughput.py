@@ -75,12 +75,32 @@ def measure_training(
         except ValueError:  # This architecture has no such implementation.
             continue
         for precision in _PRECISIONS:
-            all_s, one_s, optimizer_s = _timed(model, encoder, texts, precision, clock)
+            fitting, (all_s, one_s, optimizer_s) = _in_memory(model, encoder, texts, precision, clock)
             # What one text takes is mostly what any number would: launches, on a GPU nearly all of it.
             tokens_s = max(all_s - one_s, _LEAST_SHARE * all_s)
-            found.append(Throughput(precision, attention, n_tokens / tokens_s, one_s + optimizer_s))
+            found.append(Throughput(precision, attention, fitting / tokens_s, one_s + optimizer_s))
     model.zero_grad(set_to_none=True)
     return sorted(found, key=lambda throughput: throughput.seconds(n_tokens))
+
+
+def _in_memory(
+    model: Any, encoder: Padder[T], texts: Sequence[T], precision: str, clock: Callable[[], float]
+) -> tuple[int, tuple[float, float, float]]:
+    """Tokens of as many texts as memory holds, and their seconds: when it runs out, half of the texts are timed."""
+    import torch
+
+    from crosstune.training.memory import is_out_of_memory
+
+    while True:
+        try:
+            return sum(len(text) for text in texts), _timed(model, encoder, texts, precision, clock)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(texts) == 1:
+                raise
+        # After the handler, which holds what did not fit.
+        texts = texts[: len(texts) // 2]
+        model.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
 
 
 def _timed(
