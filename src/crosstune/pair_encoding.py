@@ -137,7 +137,7 @@ class PairEncoder:
         for start in range(0, len(texts), _TEXTS_PER_CALL):
             # Half a surrogate pair, as cut JSON has it, would stop the tokenizer: it becomes a question mark.
             block = [text.encode("utf-8", "replace").decode("utf-8") for text in texts[start : start + _TEXTS_PER_CALL]]
-            found = self._backend.encode_batch(block, add_special_tokens=False)
+            found = self._backend.encode_batch_fast(block, add_special_tokens=False)
             tokenized.extend(np.array(text.ids[: self.max_length + 1], np.int32) for text in found)
         return tokenized
 
