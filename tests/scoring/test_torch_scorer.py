@@ -1,6 +1,8 @@
 from itertools import accumulate
 
+import numpy as np
 import pytest
+import torch
 
 from crosstune.scoring import TorchScorer, measure_scoring
 
@@ -43,3 +45,21 @@ def test_precision_is_chosen_by_the_clock(load, bert, durations, precision, seco
     chosen, tokens_per_s = measured(load, bert, durations)
     assert chosen == precision
     assert tokens_per_s == pytest.approx(n_tokens(load, bert) / seconds)
+
+
+def test_when_memory_runs_out_batches_are_halved(load, bert, monkeypatch):
+    loaded = load(bert)
+    scorer = TorchScorer(loaded.model, loaded.tokenizer, 64)
+    pairs = [(query, passage) for query, _ in PAIRS for _, passage in PAIRS] * 2
+    expected = scorer.score_pairs(pairs)
+    batch, read = TorchScorer._batch, []
+
+    def limited(self, encoded):
+        if len(encoded) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        read.append(len(encoded))
+        return batch(self, encoded)
+
+    monkeypatch.setattr(TorchScorer, "_batch", limited)
+    assert np.abs(scorer.score_pairs(pairs) - expected).max() < 1e-5
+    assert sum(read) == 8

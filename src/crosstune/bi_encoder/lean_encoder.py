@@ -69,16 +69,22 @@ class LeanEncoder:
         """
         import torch
 
+        from crosstune.out_of_memory import in_halves
+
         with self._turn:
             ids = self._texts.queries(texts) if role == "query" else self._texts.passages(texts)
             forward = self._pass(role, precision)
         rows: list[Any] = [None] * len(texts)
 
-        def embed(batch: NDArray[np.intp]) -> None:
+        def compute(places: Sequence[int]) -> NDArray[np.float32]:
             with torch.inference_mode():
-                inputs = {name: t.to(self._device) for name, t in self._texts.pad([ids[i] for i in batch]).items()}
-                found = forward(**inputs).float().cpu().numpy()
-            for place, row in zip(batch.tolist(), found, strict=True):
+                inputs = {name: t.to(self._device) for name, t in self._texts.pad([ids[i] for i in places]).items()}
+                found: NDArray[np.float32] = forward(**inputs).float().cpu().numpy()
+            return found
+
+        def embed(batch: NDArray[np.intp]) -> None:
+            places = batch.tolist()
+            for place, row in zip(places, in_halves(compute, places), strict=True):
                 rows[place] = row
 
         lengths = [len(text) for text in ids]

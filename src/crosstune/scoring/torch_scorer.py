@@ -67,6 +67,11 @@ class TorchScorer(BatchScorer):
         self._forward.train(was_training)
 
     def _logits(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
+        from crosstune.out_of_memory import in_halves
+
+        return in_halves(self._batch, pairs)
+
+    def _batch(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float64]:
         import torch
 
         with torch.inference_mode():  # which holds for this thread alone

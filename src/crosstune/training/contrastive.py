@@ -133,7 +133,7 @@ class ContrastiveBatches:
 
         When memory runs out, graphs are no longer kept; when it still does, slices are halved.
         """
-        from crosstune.training.memory import is_out_of_memory
+        from crosstune.out_of_memory import is_out_of_memory
 
         while True:
             try:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crosstune.errors import ConfigError
+from crosstune.out_of_memory import is_out_of_memory
 from crosstune.progress import Progress
 from crosstune.training.batches import EncodedGroup, GroupCollator, LengthGroupedSampler, micro_batches
 from crosstune.training.checkpointing import (
@@ -24,7 +25,6 @@ from crosstune.training.checkpointing import (
 )
 from crosstune.training.engine import Engine, Optimizer
 from crosstune.training.losses import Loss
-from crosstune.training.memory import is_out_of_memory
 from crosstune.training.settings import TrainingSettings
 
 

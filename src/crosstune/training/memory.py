@@ -1,4 +1,4 @@
-"""How many tokens of a batch can be in the graph at once, and what to do when it was too many. Imports torch."""
+"""How many tokens of a batch can be in the graph at once. Imports torch."""
 
 from __future__ import annotations
 
@@ -42,8 +42,3 @@ def free_bytes(device: torch.device) -> int:
         return int(found.split()[1]) * 1024
     except (OSError, StopIteration):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

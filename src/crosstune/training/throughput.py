@@ -89,7 +89,7 @@ def _in_memory(
     """Tokens of as many texts as memory holds, and their seconds: when it runs out, half of the texts are timed."""
     import torch
 
-    from crosstune.training.memory import is_out_of_memory
+    from crosstune.out_of_memory import is_out_of_memory
 
     while True:
         try:
