@@ -40,8 +40,9 @@ class _Worker:
     def collect(self) -> None:
         """Sum the gradients of one slice in float32: in bfloat16 small ones would be lost beside the sum."""
         # Those of float32 copies the backward pass sums by itself.
-        due = {i: own.grad for i, (_, own) in enumerate(self.copies) if own.dtype != torch.float32}
-        found = {i: gradient for i, gradient in due.items() if gradient is not None}
+        found = {
+            i: own.grad for i, (_, own) in enumerate(self.copies) if own.grad is not None and own.dtype != torch.float32
+        }
         totals = [self.copies[i][0].grad if self._alone else self._sums[i] for i in found]
         for i, total in zip(found, _added(totals, list(found.values())), strict=True):
             trained, own = self.copies[i]
